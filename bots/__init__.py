@@ -1,0 +1,1 @@
+"""What is said: personas, turn-taking, speech, language models."""

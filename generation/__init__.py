@@ -1,0 +1,1 @@
+"""What is made: job kinds, engines, moderation gates."""

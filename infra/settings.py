@@ -1,0 +1,212 @@
+"""The settings tree: every knob of a node, read once at start from the environment and one file.
+
+Each section is a group of variables with one prefix (`TWILIO_AUTH_TOKEN` is `settings.twilio.auth_token`).
+`settings.sample.env` documents every one. Nothing else in the product reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+PORT_MAX = 65535
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. Change what the message names in the environment or the settings file."""
+
+
+class Section(BaseModel):
+    """A group of settings that share a prefix."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(Section):
+    """This machine's part of the server."""
+
+    name: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+    bind: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=PORT_MAX)
+    public_url: str = ""  # how carriers reach us; default http://bind:port
+    var: Path = Path("var")
+    operator_token: SecretStr = SecretStr("")
+    drain_seconds: float = Field(5.0, ge=0)
+
+
+class Calls(Section):
+    """How calls are placed on host processes, and their limits."""
+
+    per_host: int = Field(10, ge=1, le=100)
+    max_hosts: int = Field(4, ge=1, le=256)
+    warm_hosts: int = Field(1, ge=0, le=32)
+    max_lag_ms: float = Field(100.0, gt=0)
+    max_turn_delay_ms: float = Field(600.0, gt=0)
+    host_memory_mb: int = Field(600, ge=50)
+    stall_seconds: float = Field(5.0, gt=0)
+    limit_seconds: int = Field(900, ge=10)
+    idle_seconds: float = Field(12.0, gt=0)
+    persona: str = "mia"  # who answers a number that has no persona of its own
+
+
+class Speech(Section):
+    """Which engines listen, think and speak. `auto` takes the keyed provider when there is a key."""
+
+    listener: Literal["auto", "deepgram", "offline", "whisper", "moonshine", "double"] = "auto"
+    voice: Literal["auto", "elevenlabs", "offline", "kokoro", "piper", "double"] = "auto"
+    brain: Literal["auto", "model", "scripted", "double"] = "auto"
+    weights: Path | None = None  # folder of local engine weights
+
+
+class Twilio(Section):
+    account_sid: str = "AC00000000000000000000000000000000"
+    auth_token: SecretStr = SecretStr("simulator-auth-token")
+    api_url: str = ""  # empty: Twilio itself; else a double such as the simulator
+    number: str = "+15550100000"
+    timeout_seconds: float = Field(10.0, gt=0)
+
+
+class Deepgram(Section):
+    api_key: SecretStr = SecretStr("")
+    url: str = "wss://api.deepgram.com"
+    model: str = "nova-3"
+
+
+class Elevenlabs(Section):
+    api_key: SecretStr = SecretStr("")
+    url: str = "wss://api.elevenlabs.io"
+    api_url: str = "https://api.elevenlabs.io"
+    model: str = "eleven_flash_v2_5"
+    voice: str = "21m00Tcm4TlvDq8ikWAM"
+
+
+class Cerebras(Section):
+    api_key: SecretStr = SecretStr("")
+    url: str = "https://api.cerebras.ai"
+    model: str = "gpt-oss-120b"
+
+
+class Openai(Section):
+    api_key: SecretStr = SecretStr("")
+    url: str = "https://api.openai.com/v1"
+    model: str = "gpt-4o-mini"
+
+
+class Settings(Section):
+    """Everything a node is told. Build it with `load`."""
+
+    environment: Literal["development", "production"] = "development"
+    database_url: SecretStr = SecretStr("")
+    redis_url: SecretStr = SecretStr("")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    node: Node = Node()
+    calls: Calls = Calls()
+    speech: Speech = Speech()
+    twilio: Twilio = Twilio()
+    deepgram: Deepgram = Deepgram()
+    elevenlabs: Elevenlabs = Elevenlabs()
+    cerebras: Cerebras = Cerebras()
+    openai: Openai = Openai()
+
+    @property
+    def public_url(self) -> str:
+        """The address carriers are given, without a trailing slash."""
+        return (self.node.public_url or f"http://{self.node.bind}:{self.node.port}").rstrip("/")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        needs = (
+            ("SPEECH_LISTENER=deepgram", self.speech.listener == "deepgram", self.deepgram, "DEEPGRAM_API_KEY"),
+            ("SPEECH_VOICE=elevenlabs", self.speech.voice == "elevenlabs", self.elevenlabs, "ELEVENLABS_API_KEY"),
+        )
+        for choice, chosen, section, key in needs:
+            if chosen and not section.api_key.get_secret_value():
+                raise ValueError(f"{choice} needs {key}; set it or choose 'auto'")
+        if self.speech.brain == "model" and not self.model_keys:
+            raise ValueError("SPEECH_BRAIN=model needs CEREBRAS_API_KEY or OPENAI_API_KEY; set one or choose 'auto'")
+        local = {self.speech.listener, self.speech.voice} & {"whisper", "moonshine", "kokoro", "piper"}
+        if local and self.speech.weights is None:
+            raise ValueError(f"{', '.join(sorted(local))} needs SPEECH_WEIGHTS, the folder its weights lie in")
+        if self.node.public_url and not self.node.public_url.startswith(("http://", "https://")):
+            raise ValueError("NODE_PUBLIC_URL must start with https:// (or http:// for a local trial)")
+        return self
+
+    @property
+    def model_keys(self) -> bool:
+        """Whether any language model provider has a key."""
+        return bool(self.cerebras.api_key.get_secret_value() or self.openai.api_key.get_secret_value())
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """The sections of the tree with their names, in the order of the sample file."""
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield name, field.annotation
+
+
+def variables() -> dict[str, tuple[str, ...]]:
+    """Every environment variable with its path in the tree, such as `NODE_PORT` to `("node", "port")`."""
+    known: dict[str, tuple[str, ...]] = {}
+    grouped = dict(sections())
+    for name in Settings.model_fields:
+        if name in grouped:
+            known |= {f"{name}_{leaf}".upper(): (name, leaf) for leaf in grouped[name].model_fields}
+        else:
+            known[name.upper()] = (name,)
+    return known
+
+
+def load(file: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings: the environment over `file` (default `./.env` if it exists), `overrides` over both.
+
+    `overrides` are named like the variables, in lower case (`node_port=0`).
+
+    Raises:
+        SettingsError: a setting is unknown, malformed or contradicts another; the message says what to change.
+    """
+    environ = os.environ if environ is None else environ
+    known = variables()
+    if file is not None and not file.is_file():
+        raise SettingsError(f"There is no settings file {file}; copy settings.sample.env there or drop --settings.")
+    path = file or Path(".env")
+    from_file = dotenv_values(path) if path.is_file() else {}
+    for name in from_file:
+        if name not in known:
+            raise SettingsError(f"{path}: unknown setting {name}.{_suggest(name, known)}")
+    prefixes = tuple(f"{name.upper()}_" for name, _ in sections() if name not in {"node", "openai"})
+    for name in environ:
+        # NODE_ and OPENAI_ variables of other programs are common; only a near miss is surely meant for us.
+        if name not in known and name.startswith(prefixes):
+            raise SettingsError(f"Unknown setting {name} in the environment.{_suggest(name, known)}")
+    tree: dict[str, Any] = {}
+    given = {k: v for k, v in from_file.items() if v} | {k: v for k, v in environ.items() if k in known and v != ""}
+    for name, value in (given | {k.upper(): v for k, v in overrides.items()}).items():
+        if name not in known:
+            raise SettingsError(f"Unknown setting {name}.{_suggest(name, known)}")
+        *parents, leaf = known[name]
+        target = tree
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[leaf] = value
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(problem) for problem in error.errors())) from None
+
+
+def _suggest(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" Did you mean {close[0]}?" if close else " settings.sample.env lists every setting; remove this one."
+
+
+def _sentence(problem: Any) -> str:
+    name = "_".join(str(part) for part in problem["loc"]).upper()
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}; got {problem['input']!r}." if name else f"{message}."

@@ -1,0 +1,1 @@
+"""When things happen: due calls, callbacks, retention, reconciliation."""

@@ -1,0 +1,1 @@
+"""The ways in and out: HTTP, Twilio, hand-off, the simulator."""

@@ -1,0 +1,199 @@
+"""Twilio's webhooks: the call is answered, its stream ended, its state changed, a machine picked up.
+
+Each one is verified against its signature, stored or guarded so that a repetition changes nothing, and answered at
+once with the TwiML that follows from the call's state in the database.
+https://www.twilio.com/docs/voice/twiml, https://www.twilio.com/docs/voice/api/call-resource#statuscallback
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from aiohttp import web
+
+from actors.call import HangUp
+from actors.journal import AWAY
+from actors.runtime import ActorError
+from infra.database.call_records import Call, CarrierSidTaken, IllegalTransition
+from infra.database.call_states import outcome
+from infra.telephony import answered_by
+from transports.handoff import HandoffRefused, hand_over
+from transports.host import Grant
+from transports.http.problems import Problem
+from transports.switchboard import Switchboard
+from transports.twilio.signature import Signatures
+from transports.twilio.ticket import TicketInvalid
+from transports.twilio.twiml import hang_up, reject, say_and_hang_up
+
+log = structlog.get_logger()
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+HAND_OVER_SECONDS = 3.0
+COME_BACK_TRIES = 30
+APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. Goodbye."
+
+
+class TwilioWebhooks:
+    """The routes that Twilio calls."""
+
+    def __init__(self, switchboard: Switchboard, signatures: Signatures) -> None:
+        self._board, self._signatures = switchboard, signatures
+        self._store = switchboard.store
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/twilio/voice", self.voice),
+            web.post("/twilio/answer/{call}", self.patiently(self.answer)),
+            web.post("/twilio/resume/{call}", self.patiently(self.resume)),
+            web.post("/twilio/status", self.status),
+            web.post("/twilio/status/{call}", self.status),
+            web.post("/twilio/machine/{call}", self.machine),
+            web.get("/twilio/media/{ticket}", self.media),
+        ]
+
+    def patiently(self, handler: Handler) -> Handler:
+        """A call that is up is not dropped because the database is restarting: it waits and asks again."""
+
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                return await handler(request)
+            except AWAY as error:
+                log.warning("webhook_waits", error=repr(error))
+                return twiml(self._come_back(request))
+
+        return handle
+
+    async def voice(self, request: web.Request) -> web.Response:
+        """A caller dials our number."""
+        form = await self._signatures.verify(request)
+        sid, caller, called = form.get("CallSid", ""), form.get("From", ""), form.get("To", "")
+        persona = self._board.settings.calls.persona
+        call = await self._store.create("inbound", persona, caller, called, carrier_sid=sid)
+        structlog.contextvars.bind_contextvars(call=call.id)
+        if call.over:
+            return twiml(hang_up())
+        if called != self._board.settings.twilio.number:
+            await self._refuse(call, "rejected_number")
+            return twiml(reject("rejected"))
+        if (full := await self._board.admit(call)) is not None:
+            log.warning("call_refused", why=full.why)
+            await self._refuse(call, "rejected_capacity")
+            return twiml(say_and_hang_up(APOLOGY))
+        return twiml(await self._board.connect(call))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Somebody picked up a call that we placed."""
+        form = await self._signatures.verify(request)
+        call = await self._of(request, form)
+        if call.over or call.state == "ending":
+            return twiml(hang_up())
+        return twiml(await self._board.connect(call))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """The stream has ended. If we did not end the call, it goes on at a live host."""
+        form = await self._signatures.verify(request)
+        call = await self._of(request, form)
+        if form.get("CallStatus") in {"completed", "canceled", "failed", "busy", "no-answer"}:
+            await self._store.carrier_event(call.id, f"resume:{call.ticket}", form["CallStatus"])
+            return twiml(hang_up())
+        if call.state == "ending" and call.ending_reason is not None:
+            await self._finish(call)
+        if call.over or call.state == "ending":
+            return twiml(hang_up())
+        if await self._board.admit(call) is not None:
+            return twiml(self._come_back(request))
+        return twiml(await self._board.connect(call))
+
+    async def status(self, request: web.Request) -> web.Response:
+        """The carrier's state of a call has changed. Repetitions and any order are fine."""
+        form = await self._signatures.verify(request)
+        call = await self._of(request, form)
+        status, sid = form.get("CallStatus", ""), form.get("CallSid", "")
+        key = f"status:{sid}:{form.get('SequenceNumber', '')}:{status}"
+        after = await self._store.carrier_event(call.id, key, status, {"sid": sid})
+        if after.over:
+            await self._board.gone(after)
+        return web.Response(status=204)
+
+    async def machine(self, request: web.Request) -> web.Response:
+        """Who picked up, as far as the carrier can tell. A machine is not talked to."""
+        form = await self._signatures.verify(request)
+        call = await self._of(request, form)
+        who = answered_by(form.get("AnsweredBy", ""))
+        await self._store.signal(call.id, "answered_by", {"who": who})
+        if who in {"machine", "fax"}:
+            try:
+                await self._board.find(call.id).tell(HangUp("voicemail"))
+            except ActorError:
+                await self._board.hang_up(call.id, "voicemail")
+        return web.Response(status=204)
+
+    async def media(self, request: web.Request) -> web.StreamResponse:
+        """The call's audio arrives: hand its socket to the host that runs the call."""
+        await self._signatures.verify(request)
+        token = request.match_info["ticket"]
+        try:
+            ticket = self._board.tickets.read(token)
+        except TicketInvalid as error:
+            raise Problem(403, "ticket-invalid", "The media ticket is not ours or has expired.") from error
+        placed = await self._board.claim_host(ticket.call_id)
+        intake = getattr(placed, "intake", None)
+        if intake is None:
+            log.warning("media_refused", call=ticket.call_id, why=getattr(placed, "why", ""))
+            raise no_room(getattr(placed, "retry_after", 1))
+        try:
+            return await hand_over(request, intake, Grant(token).encode(), timeout=HAND_OVER_SECONDS)
+        except HandoffRefused as error:
+            log.warning("hand_over_refused", call=ticket.call_id, error=str(error))
+            raise no_room(1) from error
+
+    def _come_back(self, request: web.Request) -> str:
+        """Ask for the same again in a second, for as long as a person would stay on a silent line."""
+        tried = int(request.query.get("try", "0"))
+        if tried >= COME_BACK_TRIES:
+            return say_and_hang_up(APOLOGY)
+        return self._board.come_back(f"{request.path}?try={tried + 1}")
+
+    async def _of(self, request: web.Request, form: Mapping[str, str]) -> Call:
+        """The call a webhook speaks of: by the id in its path, else by the carrier's own id."""
+        sid = form.get("CallSid", "")
+        wanted = request.match_info.get("call")
+        if wanted is None:
+            found = await self._store.by_carrier_sid(sid)
+            if found is None:
+                raise Problem(404, "call-not-found", "No call of ours has this CallSid.")
+            structlog.contextvars.bind_contextvars(call=found.id)
+            return found
+        structlog.contextvars.bind_contextvars(call=wanted)
+        call = await self._store.get(wanted)
+        if (
+            sid and call.carrier_sid is None
+        ):  # the webhook overtook the reply to our own request, or it was lost
+            return await self._store.bind_carrier_sid(call.id, sid)
+        if sid and call.carrier_sid != sid:
+            raise CarrierSidTaken(f"Call {call.id} is not the carrier's {sid}.")
+        return call
+
+    async def _finish(self, call: Call) -> None:
+        try:
+            assert call.ending_reason is not None
+            state = outcome(call.ending_reason, answered=call.answered_at is not None)
+            await self._store.advance(call.id, state, reason=call.ending_reason)
+        except IllegalTransition:
+            log.debug("call_was_over")
+        await self._board.gone(call)
+
+    async def _refuse(self, call: Call, reason: str) -> None:
+        try:
+            await self._store.advance(call.id, "rejected", reason=reason)
+        except IllegalTransition:
+            log.debug("call_was_over")
+
+
+def twiml(document: str) -> web.Response:
+    """TwiML as Twilio wants it."""
+    return web.Response(text=document, content_type="text/xml")
+
+
+def no_room(retry_after: int) -> Problem:
+    return Problem(503, "no-capacity", "No host can take the call now.", {"Retry-After": str(retry_after)})

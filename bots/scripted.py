@@ -150,6 +150,16 @@ class ScriptedBrain:
             return self._end(flow.farewell)
         return self._decided(self._render(self._state.idle or flow.idle))
 
+    def apology(self) -> Reply:
+        """A stage failed: say so, and ask for the last words again. The place in the conversation stays."""
+        flow = self.persona.flow
+        return self._decided(self._render((*flow.apology, *flow.again)))
+
+    def farewell(self, *, time_up: bool = False) -> Reply:
+        """The call is ended from outside: a polite goodbye."""
+        flow = self.persona.flow
+        return self._end((*flow.time_up, *flow.farewell) if time_up else flow.farewell)
+
     def resume(self, flow: Mapping[str, Any] | None, turns: Sequence[Turn]) -> Reply:
         """Go on after the line dropped: `flow` and `turns` are what the journal holds.
 

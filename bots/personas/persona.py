@@ -93,6 +93,8 @@ class Flow(Table, frozen=True):
     farewell: tuple[str, ...] = ("I will let you go now.", "Goodbye.")
     bridge: tuple[str, ...] = ("Sorry, the line dropped for a moment.",)
     again: tuple[str, ...] = ("Could you say that again?",)
+    apology: tuple[str, ...] = ("I am sorry, something went wrong on my side.",)
+    time_up: tuple[str, ...] = ("I am afraid our time is up.",)
 
 
 class Persona(Table, frozen=True):

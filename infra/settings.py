@@ -17,6 +17,20 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 PORT_MAX = 65535
+WEB = ("https", "http")
+STREAMS = ("wss", "ws")
+ADDRESSES: dict[str, tuple[str, ...]] = {
+    "DATABASE_URL": ("postgresql", "postgres"),
+    "REDIS_URL": ("redis", "rediss", "unix"),
+    "NODE_PUBLIC_URL": WEB,
+    "TWILIO_API_URL": WEB,
+    "DEEPGRAM_URL": STREAMS,
+    "ELEVENLABS_URL": STREAMS,
+    "ELEVENLABS_API_URL": WEB,
+    "CEREBRAS_URL": WEB,
+    "OPENAI_URL": WEB,
+}
+SHARED_PREFIXES = ("NODE_", "OPENAI_")  # other programs use them too; only a near miss is surely meant for us
 
 
 class SettingsError(Exception):
@@ -34,25 +48,25 @@ class Node(Section):
 
     name: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9_.-]{1,40}$")
     bind: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=PORT_MAX)
+    port: int = Field(default=8080, ge=0, le=PORT_MAX)
     public_url: str = ""  # how carriers reach us; default http://bind:port
     var: Path = Path("var")
     operator_token: SecretStr = SecretStr("")
-    drain_seconds: float = Field(5.0, ge=0)
+    drain_seconds: float = Field(default=5.0, ge=0)
 
 
 class Calls(Section):
     """How calls are placed on host processes, and their limits."""
 
-    per_host: int = Field(10, ge=1, le=100)
-    max_hosts: int = Field(4, ge=1, le=256)
-    warm_hosts: int = Field(1, ge=0, le=32)
-    max_lag_ms: float = Field(100.0, gt=0)
-    max_turn_delay_ms: float = Field(600.0, gt=0)
-    host_memory_mb: int = Field(600, ge=50)
-    stall_seconds: float = Field(5.0, gt=0)
-    limit_seconds: int = Field(900, ge=10)
-    idle_seconds: float = Field(12.0, gt=0)
+    per_host: int = Field(default=10, ge=1, le=100)
+    max_hosts: int = Field(default=4, ge=1, le=256)
+    warm_hosts: int = Field(default=1, ge=0, le=32)
+    max_lag_ms: float = Field(default=100.0, gt=0)
+    max_turn_delay_ms: float = Field(default=600.0, gt=0)
+    host_memory_mb: int = Field(default=600, ge=50)
+    stall_seconds: float = Field(default=5.0, gt=0)
+    limit_seconds: int = Field(default=900, ge=10)
+    idle_seconds: float = Field(default=12.0, gt=0)
     persona: str = "mia"  # who answers a number that has no persona of its own
 
 
@@ -70,7 +84,7 @@ class Twilio(Section):
     auth_token: SecretStr = SecretStr("simulator-auth-token")
     api_url: str = ""  # empty: Twilio itself; else a double such as the simulator
     number: str = "+15550100000"
-    timeout_seconds: float = Field(10.0, gt=0)
+    timeout_seconds: float = Field(default=10.0, gt=0)
 
 
 class Deepgram(Section):
@@ -106,6 +120,7 @@ class Settings(Section):
     database_url: SecretStr = SecretStr("")
     redis_url: SecretStr = SecretStr("")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"  # auto: console on a terminal, else json
     node: Node = Node()
     calls: Calls = Calls()
     speech: Speech = Speech()
@@ -122,20 +137,34 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        needs = (
-            ("SPEECH_LISTENER=deepgram", self.speech.listener == "deepgram", self.deepgram, "DEEPGRAM_API_KEY"),
-            ("SPEECH_VOICE=elevenlabs", self.speech.voice == "elevenlabs", self.elevenlabs, "ELEVENLABS_API_KEY"),
+        choices = (
+            ("SPEECH_LISTENER", self.speech.listener, "deepgram", self.deepgram.api_key),
+            ("SPEECH_VOICE", self.speech.voice, "elevenlabs", self.elevenlabs.api_key),
         )
-        for choice, chosen, section, key in needs:
-            if chosen and not section.api_key.get_secret_value():
-                raise ValueError(f"{choice} needs {key}; set it or choose 'auto'")
+        for choice, chosen, provider, key in choices:
+            if chosen == provider and not key.get_secret_value():
+                raise ValueError(
+                    f"{choice}={provider} needs {provider.upper()}_API_KEY: set it or choose 'auto'"
+                )
         if self.speech.brain == "model" and not self.model_keys:
-            raise ValueError("SPEECH_BRAIN=model needs CEREBRAS_API_KEY or OPENAI_API_KEY; set one or choose 'auto'")
+            raise ValueError(
+                "SPEECH_BRAIN=model needs CEREBRAS_API_KEY or OPENAI_API_KEY: set one or choose 'auto'"
+            )
         local = {self.speech.listener, self.speech.voice} & {"whisper", "moonshine", "kokoro", "piper"}
         if local and self.speech.weights is None:
-            raise ValueError(f"{', '.join(sorted(local))} needs SPEECH_WEIGHTS, the folder its weights lie in")
-        if self.node.public_url and not self.node.public_url.startswith(("http://", "https://")):
-            raise ValueError("NODE_PUBLIC_URL must start with https:// (or http:// for a local trial)")
+            raise ValueError(
+                f"{', '.join(sorted(local))} needs SPEECH_WEIGHTS: set it to the folder of its weights"
+            )
+        if self.calls.warm_hosts > self.calls.max_hosts:
+            raise ValueError(
+                "CALLS_WARM_HOSTS is more than CALLS_MAX_HOSTS: lower the one or raise the other"
+            )
+        for name, schemes in ADDRESSES.items():
+            value = _at(self, variables()[name])
+            if value and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+                raise ValueError(
+                    f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+                )
         return self
 
     @property
@@ -166,27 +195,30 @@ def variables() -> dict[str, tuple[str, ...]]:
 def load(file: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
     """Read the settings: the environment over `file` (default `./.env` if it exists), `overrides` over both.
 
-    `overrides` are named like the variables, in lower case (`node_port=0`).
+    An empty variable counts as not set. `overrides` are named like the variables, in lower case
+    (`node_port=0`).
 
     Raises:
-        SettingsError: a setting is unknown, malformed or contradicts another; the message says what to change.
+        SettingsError: a setting is unknown, malformed or contradicts another; it says what to change.
     """
     environ = os.environ if environ is None else environ
     known = variables()
     if file is not None and not file.is_file():
-        raise SettingsError(f"There is no settings file {file}; copy settings.sample.env there or drop --settings.")
+        raise SettingsError(
+            f"There is no settings file {file}; copy settings.sample.env there or drop --settings."
+        )
     path = file or Path(".env")
     from_file = dotenv_values(path) if path.is_file() else {}
     for name in from_file:
         if name not in known:
             raise SettingsError(f"{path}: unknown setting {name}.{_suggest(name, known)}")
-    prefixes = tuple(f"{name.upper()}_" for name, _ in sections() if name not in {"node", "openai"})
     for name in environ:
-        # NODE_ and OPENAI_ variables of other programs are common; only a near miss is surely meant for us.
-        if name not in known and name.startswith(prefixes):
+        if name not in known and _is_ours(name, known):
             raise SettingsError(f"Unknown setting {name} in the environment.{_suggest(name, known)}")
     tree: dict[str, Any] = {}
-    given = {k: v for k, v in from_file.items() if v} | {k: v for k, v in environ.items() if k in known and v != ""}
+    given = {k: v for k, v in from_file.items() if v} | {
+        k: v for k, v in environ.items() if k in known and v != ""
+    }
     for name, value in (given | {k.upper(): v for k, v in overrides.items()}).items():
         if name not in known:
             raise SettingsError(f"Unknown setting {name}.{_suggest(name, known)}")
@@ -201,12 +233,25 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None, **o
         raise SettingsError("\n".join(_sentence(problem) for problem in error.errors())) from None
 
 
+def _is_ours(name: str, known: Mapping[str, object]) -> bool:
+    if name.startswith(SHARED_PREFIXES):
+        return bool(difflib.get_close_matches(name, known, n=1, cutoff=0.9))
+    return name.startswith(tuple(f"{section.upper()}_" for section, _ in sections()))
+
+
 def _suggest(name: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else " settings.sample.env lists every setting; remove this one."
+    return f" Did you mean {close[0]}?" if close else " Remove it; settings.sample.env lists every setting."
+
+
+def _at(section: Section, path: tuple[str, ...]) -> str:
+    value: Any = section
+    for name in path:
+        value = getattr(value, name)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _sentence(problem: Any) -> str:
     name = "_".join(str(part) for part in problem["loc"]).upper()
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}; got {problem['input']!r}." if name else f"{message}."
+    return f"{name}: {message}; change it from {problem['input']!r}." if name else f"{message}."

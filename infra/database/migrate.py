@@ -178,9 +178,10 @@ async def _run(
             await connection.execute(text)
             await connection.execute(record, *values)
     except asyncpg.PostgresError as error:
+        problem = str(error).splitlines()[0].rstrip(".")
         verb = "apply" if text is step.up else "be taken back"
         raise MigrationError(
-            f"{step.title} does not {verb}: {error}. "
+            f"{step.title} does not {verb}: {problem}. "
             "The schema is as it was before it; mend the file and try again."
         ) from error
     log.info("migration_applied" if text is step.up else "migration_taken_back", migration=step.title)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("queries")
@@ -34,7 +35,7 @@ class Queries:
             hint = f"; did you mean {close[0]}?" if close else ""
             raise AttributeError(f"queries/{self._noun}.sql has no query named {name}{hint}") from None
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._statements)
 
 

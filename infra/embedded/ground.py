@@ -32,9 +32,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class EmbeddedError(Exception):
-    """An embedded server cannot run. The message names the cause; DATABASE_URL or REDIS_URL replaces the
-    server.
-    """
+    """An embedded server cannot run. The message names the cause; DATABASE_URL or REDIS_URL replaces it."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,16 @@ def account_for(data: Path) -> Account:
 
 
 def named_account() -> Account:
-    """An account with an entry in the user database, which `initdb` insists on even though `postgres` does
-    not.
-    """
-    if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid(), drop=False)
+    """An account with an entry in the user database: `initdb` insists on one, though `postgres` does not."""
+    own = os.geteuid()
     try:
-        entry = pwd.getpwnam("nobody")
+        entry = pwd.getpwnam("nobody") if own == 0 else pwd.getpwuid(own)
     except KeyError:
+        who = "the user 'nobody'" if own == 0 else f"a user with our uid {own}"
         raise EmbeddedError(
-            "PostgreSQL cannot be set up by root on a system without the user 'nobody': "
-            "add that user, run as an ordinary user, or set DATABASE_URL."
+            f"PostgreSQL cannot be set up on a system without {who}: add one or set DATABASE_URL."
         ) from None
-    return Account(entry.pw_uid, entry.pw_gid, drop=True)
+    return Account(entry.pw_uid, entry.pw_gid, drop=own == 0)
 
 
 def make_private(folder: Path) -> None:

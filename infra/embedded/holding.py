@@ -59,20 +59,26 @@ class Holding:
         cancellation.
         """
         while True:
-            reader, writer = await self._connect()
             try:
-                while line := await reader.readline():
-                    self._note(msgspec.json.decode(line, type=EmbeddedStatus))
-            except ConnectionError:
-                pass
-            finally:
-                writer.close()
-            if self._status.state != "failed":
-                self._note(
-                    EmbeddedStatus(self.server.kind, "lost", datetime.now(UTC), reason="the keeper is gone")
-                )
-            else:
+                await self._follow(*await self._connect())
+            except (EmbeddedError, OSError) as error:
+                failed = EmbeddedStatus(self.server.kind, "failed", datetime.now(UTC), reason=str(error))
+                self._note(failed)
+            if self._status.state == "failed":
                 await asyncio.sleep(self._grace_s)
+            else:
+                reason = "the keeper is gone"
+                self._note(EmbeddedStatus(self.server.kind, "lost", datetime.now(UTC), reason=reason))
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note what the keeper says, to its end."""
+        try:
+            while line := await reader.readline():
+                self._note(msgspec.json.decode(line, type=EmbeddedStatus))
+        except (ConnectionError, msgspec.DecodeError):
+            pass  # killed, perhaps in the middle of a line
+        finally:
+            writer.close()
 
     def _note(self, status: EmbeddedStatus) -> None:
         self._status = status
@@ -138,19 +144,18 @@ async def hold(
     make_private(server.folder)
     holding = Holding(server, on_change, grace_s)
     keep = asyncio.create_task(holding.keep(), name=f"hold {server.kind}")
-    ready = asyncio.create_task(holding.wait_ready())
     try:
-        await asyncio.wait((keep, ready), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        if keep.done():
-            keep.result()
-        if not ready.done():
-            raise EmbeddedError(f"The embedded {server.kind} was not ready within {timeout_s:.0f} s.")
-        ready.result()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await holding.wait_ready()
+        except TimeoutError:
+            raise EmbeddedError(
+                f"The embedded {server.kind} was not ready within {timeout_s:.0f} s."
+            ) from None
         yield holding
     finally:
-        for task in (ready, keep):
-            task.cancel()
-        await asyncio.gather(ready, keep, return_exceptions=True)
+        keep.cancel()
+        await asyncio.gather(keep, return_exceptions=True)
 
 
 @dataclass(frozen=True)

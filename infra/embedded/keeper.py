@@ -28,6 +28,7 @@ from infra.embedded.valkey import Valkey
 SERVERS: dict[str, type[EmbeddedServer]] = {"postgres": Postgres, "valkey": Valkey}
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
+STEADY_SECONDS = 5.0  # a server that ran this long starts again without a pause
 PAUSES_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0)
 READY_POLL_SECONDS = 0.02
 LOG_BYTES_MAX = 4_000_000
@@ -62,8 +63,9 @@ class Keeper:
             listener.close()
             address.unlink(missing_ok=True)
             keep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keep
+            outcome = (await asyncio.gather(keep, return_exceptions=True))[0]
+            if isinstance(outcome, Exception):
+                self._tell(state="failed", reason=f"{type(outcome).__name__}: {outcome}")
             await self._end_server()
             for writer in self._holders:
                 writer.close()
@@ -106,10 +108,13 @@ class Keeper:
             writer.write(msgspec.json.encode(self._status) + b"\n")
 
     async def _keep_alive(self) -> None:
-        """Start the server, and start it again whenever it dies; returns when it cannot be started."""
-        attempt = 0
+        """Start the server, and start it again whenever it dies; returns when it cannot be started.
+
+        A server that has run before is tried for `START_SECONDS`, one that never did a few times only.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_SECONDS
+        attempt = 0
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -118,21 +123,18 @@ class Keeper:
             except (EmbeddedError, OSError, TimeoutError) as error:
                 reason = str(error) or f"it was not ready within {START_SECONDS:.0f} s: {self._last_words()}"
                 await self._end_server()
-                if loop.time() >= deadline or (
-                    isinstance(error, EmbeddedError) and not self._status.restarts
-                ):
+                hopeless = isinstance(error, EmbeddedError) or attempt == len(PAUSES_SECONDS)
+                if loop.time() >= deadline or (hopeless and not self._status.restarts):
                     return self._tell(state="failed", reason=reason)
             else:
-                attempt = 0
+                ready_at = loop.time()
                 self._tell(state="ready", server_pid=process.pid, reason="")
                 code = await process.wait()
+                if loop.time() - ready_at > STEADY_SECONDS:
+                    attempt = 0
                 deadline = loop.time() + START_SECONDS
-                self._tell(
-                    state="restarting",
-                    server_pid=None,
-                    restarts=self._status.restarts + 1,
-                    reason=f"the server ended with {code}",
-                )
+                restarts, reason = self._status.restarts + 1, f"the server ended with {code}"
+                self._tell(state="restarting", server_pid=None, restarts=restarts, reason=reason)
             await asyncio.sleep(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
             attempt += 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import WSCloseCode
+from aiohttp import WSCloseCode, web
 
 
 class TwilioError(Exception):
@@ -16,3 +16,14 @@ class MalformedStream(TwilioError):
         super().__init__(reason)
         self.reason = reason
         self.code = int(code)
+
+
+class TicketInvalid(TwilioError):
+    """The media ticket was not issued by us, was tampered with or has expired; ask for new TwiML."""
+
+
+class ForgedRequest(web.HTTPForbidden, TwilioError):
+    """The request lacks Twilio's signature for its address; check TWILIO_AUTH_TOKEN and NODE_PUBLIC_URL."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(text=f"Not signed by the carrier: {why}.")

@@ -17,6 +17,19 @@ from aiohttp.web import WebSocketResponse
 from bots.audio import PHONE_HZ
 from transports.twilio.errors import MalformedStream
 
+__all__ = [
+    "Encoder",
+    "MalformedStream",
+    "MediaFormat",
+    "Received",
+    "StreamStart",
+    "broken_frame",
+    "close",
+    "decode",
+    "media_socket",
+    "read_start",
+]
+
 MULAW = "audio/x-mulaw"
 MAX_MESSAGE_BYTES = 32 * 1024  # Twilio's own messages have a few hundred; customParameters are the longest
 CLOSE_REASON_BYTES = 123  # RFC 6455 §5.5: what a close frame can carry beside its code

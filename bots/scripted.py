@@ -114,9 +114,7 @@ class ScriptedBrain:
         """What this brain is, for logs, pages and the start table."""
         states = self.persona.flow.states.values()
         phrases = {phrase for state in states for answer in state.expects for phrase in answer.phrases}
-        return (
-            f"scripted ({self.persona.name}: {len(states)} states, {len(phrases)} phrases; no language model)"
-        )
+        return f"scripted ({self.persona.name}: {len(states)} states, {len(phrases)} phrases; no language model)"
 
     def expects(self) -> list[str]:
         """Every phrase that is understood now, commands included: the grammar of an offline recogniser."""

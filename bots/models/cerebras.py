@@ -31,25 +31,24 @@ class CerebrasModel:
     def __init__(self, *, url: str, key: str, model: str, name: str = "cerebras") -> None:
         self.name = name
         self._url = url.rstrip("/")
-        self._key = key
         self._model = model
-        self._client: AsyncCerebras | None = None
-
-    def describe(self) -> str:
-        return f"{self.name} {self._model} at {self._url}"
-
-    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-        client = self._client = self._client or AsyncCerebras(
-            api_key=self._key,
+        # Made here, not in the first turn: reading certificates takes 50 ms, in which no call is served.
+        self._client = AsyncCerebras(
+            api_key=key,
             base_url=self._url,
             max_retries=0,
             warm_tcp_connection=False,
             http_client=httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT, limits=_LIMITS),
         )
+        self._create = self._client.chat.completions.with_streaming_response.create
+
+    def describe(self) -> str:
+        return f"{self.name} {self._model} at {self._url}"
+
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         reader = ReplyReader(self.name)
-        create = client.chat.completions.with_streaming_response.create
         try:
-            async with create(**body(request, self._model), timeout=_TIMEOUT) as response:
+            async with self._create(**body(request, self._model), timeout=_TIMEOUT) as response:
                 async for data in response.iter_bytes():
                     for delta in reader.feed(data):
                         yield delta
@@ -63,9 +62,7 @@ class CerebrasModel:
             raise self._typed(error) from error
 
     async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        await self._client.close()
 
     def _typed(self, error: Exception) -> ModelError:
         if isinstance(error, APIStatusError):

@@ -77,9 +77,7 @@ class ModelChain:
 
     name = "chain"
 
-    def __init__(
-        self, providers: Sequence[Model], tempo: Tempo | None = None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, providers: Sequence[Model], tempo: Tempo | None = None, clock: Clock | None = None) -> None:
         self.tempo = tempo or Tempo()
         self.clock = clock or LoopClock()
         self._links = [(p, Breaker(p.name, self.tempo.expected, self.tempo.cooldown)) for p in providers]
@@ -123,9 +121,7 @@ def build_model(settings: Settings) -> ModelChain:
         if key := section.api_key.get_secret_value():
             providers.append(kind(url=section.url, key=key, model=section.model))
     if not providers:
-        raise SettingsError(
-            "A model brain needs CEREBRAS_API_KEY or OPENAI_API_KEY; set one or SPEECH_BRAIN=scripted."
-        )
+        raise SettingsError("A model brain needs CEREBRAS_API_KEY or OPENAI_API_KEY; set one or SPEECH_BRAIN=scripted.")
     return ModelChain(providers)
 
 
@@ -160,9 +156,7 @@ _Event = tuple[
 class _Race:
     """One request on its way through the chain."""
 
-    def __init__(
-        self, links: Sequence[tuple[Model, Breaker]], request: Request, tempo: Tempo, clock: Clock
-    ) -> None:
+    def __init__(self, links: Sequence[tuple[Model, Breaker]], request: Request, tempo: Tempo, clock: Clock) -> None:
         self._request = request
         self._tempo = tempo
         self._clock = clock
@@ -212,9 +206,7 @@ class _Race:
         for attempt in self._attempts:
             if not attempt.over:
                 if attempt.probe and now - attempt.started >= attempt.breaker.expected + self._tempo.margin:
-                    self._strike(
-                        attempt, TimedOut("silent beside another provider", provider=attempt.provider.name)
-                    )
+                    self._strike(attempt, TimedOut("silent beside another provider", provider=attempt.provider.name))
                 attempt.stop()
         running = [a.task for a in self._attempts if a.task is not None and not a.task.done()]
         if running:
@@ -305,16 +297,17 @@ class _Race:
 
     def _finished(self, done: Done, now: float) -> Done:
         assert self._winner is not None
+        tries = tuple(sorted(self._tries.values(), key=lambda told: told.started_ms))
         done = Done(
             done.finish,
             done.usage,
             self._winner.provider.name,
             self._ms(self._first_token),
             self._ms(now),
-            tuple(self._tries.values()),
+            tries,
             done.error,
         )
-        if len(self._tries) > 1 or done.error:
+        if len(tries) > 1 or done.error:
             log.warning(
                 "model_fallback" if not done.error else "model_cut",
                 provider=done.provider,
@@ -382,9 +375,7 @@ class _Race:
         attempt.breaker.failed(error, self._clock.now())
         self._tries[attempt] = self._told(attempt, "failed", f"{error.kind}: {error}")
 
-    def _told(
-        self, attempt: _Attempt, outcome: Literal["won", "lost", "failed", "probed"], error: str = ""
-    ) -> Try:
+    def _told(self, attempt: _Attempt, outcome: Literal["won", "lost", "failed", "probed"], error: str = "") -> Try:
         return Try(attempt.provider.name, self._ms(attempt.started), outcome, error)
 
     def _ms(self, at: float) -> float:

@@ -21,9 +21,7 @@ class DoubleModel:
 
     async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
         turns = [message.content for message in request.messages if message.role == "user"]
-        words = f"This is reply number {len(turns)}. I heard {len(''.join(turns[-1:]).split())} words.".split(
-            " "
-        )
+        words = f"This is reply number {len(turns)}. I heard {len(''.join(turns[-1:]).split())} words.".split(" ")
         for index, word in enumerate(words):
             yield Text(word if index == 0 else f" {word}")
         yield Done("stop", Usage(sum(len(turn.split()) for turn in turns), len(words)))

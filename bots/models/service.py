@@ -96,7 +96,7 @@ async def speak(model: Model, request: Request) -> AsyncGenerator[str | Done, No
 
 
 class ModelService(FrameProcessor):
-    """Answers every `LLMContextFrame` with one spoken reply; an interruption closes the model's stream at once.
+    """Answers every `LLMContextFrame` with one spoken reply; an interruption closes the stream at once.
 
     Args:
         model: who writes, usually the process's chain.

@@ -79,9 +79,7 @@ def body(request: Request, model: str) -> dict[str, Any]:
         "temperature": request.temperature,
     }
     if request.tools:
-        asked["tools"] = [
-            {"type": "function", "function": msgspec.to_builtins(tool)} for tool in request.tools
-        ]
+        asked["tools"] = [{"type": "function", "function": msgspec.to_builtins(tool)} for tool in request.tools]
     return asked
 
 

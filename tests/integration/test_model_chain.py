@@ -145,7 +145,7 @@ FAULTS: list[Fault] = ["503", "500", "429", "401", "hang", "disconnect", "malfor
 
 
 async def _chain(first: ModelDouble, second: ModelDouble, tempo: Tempo) -> ModelChain:
-    providers = [
+    providers: list[Model] = [
         CerebrasModel(url=first.url, key="k", model="m"),
         OpenAIModel(url=f"{second.url}/v1", key="k", model="m"),
     ]

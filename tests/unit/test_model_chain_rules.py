@@ -187,6 +187,16 @@ async def test_a_slow_provider_that_still_speaks_first_is_heard_and_the_hedge_is
     assert stage.chain.status()[1].strikes == 0
 
 
+async def test_a_loser_that_would_speak_while_the_winner_pauses_is_never_heard() -> None:
+    """ASP-028: from the first token on the reply is one provider's, and the other's stream is closed."""
+    stage = Stage([[HEDGE + 0.1, "mine ", 0.5, "again"]], [[0.3, "other"]])
+    talk = asyncio.create_task(_collect(stage.chain))
+    await stage.clock.advance(HEDGE + 0.11)
+    assert [provider.closed for provider in stage.providers] == [0, 1]
+    deltas = await stage.clock.run(talk)
+    assert [delta.text for delta in deltas if isinstance(delta, Text)] == ["mine ", "again"]
+
+
 async def test_a_reply_that_dies_in_the_middle_is_cut_and_the_next_turn_goes_elsewhere() -> None:
     """COM-17: what was said stands, nothing is said twice."""
     stage = Stage([["One ", "two ", Overloaded("gone")]], [["other"]])
@@ -282,8 +292,7 @@ async def test_an_adapter_that_breaks_is_a_failed_provider() -> None:
 
     class Broken(Scripted):
         async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
-            raise KeyError("bug")
-            yield Done("stop")
+            yield Text(self.plays[0][0])  # type: ignore[arg-type]  # a bug of ours: there is no play
 
     chain = ModelChain([Broken("broken", stage.clock, []), stage.providers[1]], TEMPO, stage.clock)
     deltas = await stage.clock.run(asyncio.create_task(_collect(chain)))
@@ -301,12 +310,12 @@ def test_the_hedge_point_follows_what_the_provider_usually_takes() -> None:
     assert breaker.expected <= 0.6
 
 
-WAITS = st.sampled_from([0.0, 0.01, 0.15, 0.5, 1.5, 60.0])
-STEPS = st.one_of(WAITS, st.just("word"), st.sampled_from(FAULTS))
+WAITS = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 0.9, 60.0])
+STEPS = st.one_of(WAITS, st.just("word"), st.just("word"), st.sampled_from(FAULTS))
 PLAYS = st.lists(st.lists(STEPS, max_size=6), min_size=1, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(PLAYS, min_size=1, max_size=3), st.integers(1, 6))
 async def test_whatever_fails_there_is_one_reply_of_one_provider_or_one_error(
     plays: list[list[list[Step]]], turns: int

@@ -168,6 +168,18 @@ class Settings(Section):
         return self
 
     @property
+    def engines(self) -> tuple[str, str, str]:
+        """Listener, voice and brain, with `auto` resolved: the keyed provider where there is a key."""
+        listener, voice, brain = self.speech.listener, self.speech.voice, self.speech.brain
+        deepgram = bool(self.deepgram.api_key.get_secret_value())
+        elevenlabs = bool(self.elevenlabs.api_key.get_secret_value())
+        return (
+            ("deepgram" if deepgram else "offline") if listener == "auto" else listener,
+            ("elevenlabs" if elevenlabs else "offline") if voice == "auto" else voice,
+            ("model" if self.model_keys else "scripted") if brain == "auto" else brain,
+        )
+
+    @property
     def model_keys(self) -> bool:
         """Whether any language model provider has a key."""
         return bool(self.cerebras.api_key.get_secret_value() or self.openai.api_key.get_secret_value())

@@ -9,7 +9,10 @@ so
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from bots.models.port import Done, Model, Request, Text
 
 FIRST_WORDS = 3  # a comma may end the first clause from here on
 LATER_WORDS = 8  # and any later clause from here on
@@ -64,11 +67,21 @@ def split(text: str) -> tuple[str, ...]:
     return (*splitter.feed(text), *splitter.flush())
 
 
-async def clauses(stream: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-    """The clauses of a text that is still arriving, each as soon as it is complete."""
+async def speak(model: Model, request: Request) -> AsyncGenerator[str | Done, None]:
+    """A model's reply clause by clause, each as soon as it is complete, then its `Done`.
+
+    Closing the generator stops the model at once.
+
+    Raises:
+        ModelError: as `Model.stream` does.
+    """
     splitter = ClauseSplitter()
-    async for text in stream:
-        for clause in splitter.feed(text):
-            yield clause
-    for clause in splitter.flush():
-        yield clause
+    async with aclosing(model.stream(request)) as deltas:
+        async for delta in deltas:
+            if isinstance(delta, Text):
+                for clause in splitter.feed(delta.text):
+                    yield clause
+            elif isinstance(delta, Done):
+                for clause in splitter.flush():
+                    yield clause
+                yield delta

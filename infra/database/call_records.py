@@ -82,10 +82,14 @@ class Turn(Row, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A call now held by the claimant, with all that was said so far; `call.epoch` is the claimant's."""
+    """A call now held by the claimant, with all that was said so far; `call.epoch` is the claimant's.
+
+    `moved`: the last holder let go at a quiet moment of its choice, so nobody need notice the change.
+    """
 
     call: Call
     turns: tuple[Turn, ...]
+    moved: bool = False
 
 
 class CallError(Exception):

@@ -173,15 +173,15 @@ class CallStore(Journal):
             raise TicketRefused(
                 call_id, ticket, why if call.ticket == ticket else f"the newest is {call.ticket}"
             )
-        return Claim(Call.read(row), await self.turns(call_id))
+        return Claim(Call.read(row), await self.turns(call_id), row["moved"])
 
-    async def release(self, call_id: str, epoch: int) -> Call:
-        """Let go of a call's media on purpose, so that another host takes it on.
+    async def release(self, call_id: str, epoch: int, *, moved: bool = False) -> Call:
+        """Let go of a call's media, so that another host takes it on; `moved`: at a quiet moment we chose.
 
         Raises:
             StaleEpoch, UnknownCall
         """
-        row = await self._pool.fetchrow(_SQL.release, call_id, epoch)
+        row = await self._pool.fetchrow(_SQL.release, call_id, epoch, moved)
         return await self._at_epoch(call_id, epoch) if row is None else Call.read(row)
 
     async def heartbeat(self, held: Mapping[str, int]) -> frozenset[str]:

@@ -61,10 +61,12 @@ class Journal:
         spoken: str,
         done: bool,
         timings: Mapping[str, Any] | None = None,
+        *,
+        text: str | None = None,
     ) -> None:
         """So much of the bot's turn `number` was spoken so far; `timings` are merged into what is there.
 
-        A later epoch may go on with a turn that an earlier one left undone.
+        `text` replaces what was planned, for a reply that a model is still writing. A later epoch may go on with a turn that an earlier one left undone.
 
         Raises:
             StaleEpoch, UnknownCall

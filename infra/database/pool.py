@@ -15,6 +15,16 @@ CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 JSONB_VERSION = b"\x01"
+SERVER_AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, crashed
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a query that was being sent when the server was killed
+)
+"""What a query raises while the server is away. It may or may not have been done: repeat it if that does no harm."""
 
 log = structlog.get_logger()
 

@@ -24,6 +24,7 @@ from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
+from infra.settings import Settings
 from infra.telephony.carrier import (
     CarrierBusy,
     CarrierCall,
@@ -258,3 +259,12 @@ def _seconds(retry_after: str | None) -> float | None:
         return max(0.0, (parsedate_to_datetime(retry_after) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def carrier_of(settings: Settings) -> TwilioCarrier:
+    """The carrier that the settings name."""
+    twilio = settings.twilio
+    token = twilio.auth_token.get_secret_value()
+    return TwilioCarrier(
+        twilio.account_sid, token, api_url=twilio.api_url, timeout_s=twilio.timeout_seconds
+    )

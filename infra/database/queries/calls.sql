@@ -115,7 +115,11 @@ with claimed as (
     insert into call_events (call_id, seq, epoch, kind, data)
     select id, seq, epoch, 'claimed', jsonb_build_object('node', node, 'host', host, 'ticket', $2::int) from claimed
 )
-select * from claimed;
+select claimed.*, coalesce((
+    -- Was the last thing its holder did to let go of it on purpose? The snapshot is from before this claim.
+    select e.kind = 'released' and (e.data ->> 'moved')::boolean from call_events e
+    where e.call_id = $1 and e.kind in ('claimed', 'released') order by e.seq desc limit 1
+), false) as moved from claimed;
 
 -- name: release
 with released as (
@@ -123,7 +127,8 @@ with released as (
     where id = $1 and epoch = $2 and host is not null
     returning *
 ), event as (
-    insert into call_events (call_id, seq, epoch, kind) select id, seq, epoch, 'released' from released
+    insert into call_events (call_id, seq, epoch, kind, data)
+    select id, seq, epoch, 'released', jsonb_build_object('moved', $3::boolean) from released
 )
 select * from released;
 

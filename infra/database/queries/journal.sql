@@ -17,7 +17,7 @@ returning number;
 with fenced as (
     select id from calls where id = $1 and epoch = $2 for no key update
 )
-update call_turns set spoken = $4, done = $5, timings = timings || $6::jsonb
+update call_turns set spoken = $4, done = $5, timings = timings || $6::jsonb, text = coalesce($7, text)
 from fenced
 where call_id = fenced.id and number = $3 and who = 'bot'
 returning number;

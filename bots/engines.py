@@ -1,0 +1,67 @@
+"""The engine room of a host: builds what listens, thinks and speaks for each call, from what all calls share."""
+
+from __future__ import annotations
+
+from bots.conversation import Engines
+from bots.models.chain import build_model
+from bots.models.port import Model
+from bots.personas.persona import available, load
+from bots.record import Record
+from bots.scripted import ScriptedBrain
+from bots.speech import build_listener, build_voice, prepare_speech
+from bots.turns.client import TurnClient
+from bots.turns.taker import TurnTaker
+from bots.turns.vad import Silero, VoiceActivity
+from infra.database.call_records import Claim
+from infra.settings import Settings
+
+
+def preload(settings: Settings) -> None:
+    """Load into this process, the template, what every host forked from it will share."""
+    Silero.shared()
+    lines: dict[str, list[str]] = {}
+    for name in available():
+        persona = load(name)
+        opening = ScriptedBrain(persona).opening()
+        flow = persona.flow
+        lines[name] = [*opening.clauses, *flow.bridge, *flow.again, *flow.apology, *flow.time_up, *flow.farewell]
+    prepare_speech(settings, {name: (load(name).voice, texts) for name, texts in lines.items()})
+
+
+class EngineRoom:
+    """Engines for the calls of one host.
+
+    Args:
+        settings: which engines.
+        turns: the line to the node's turn server.
+    """
+
+    def __init__(self, settings: Settings, turns: TurnClient) -> None:
+        self._settings, self._turns = settings, turns
+        self._model: Model | None = None
+
+    async def start(self) -> None:
+        """Open what needs a running loop."""
+        if self._settings.engines[2] in {"model", "double"}:
+            self._model = build_model(self._settings)
+
+    async def close(self) -> None:
+        if self._model is not None:
+            await self._model.aclose()
+
+    def engines(self, claim: Claim, record: Record) -> Engines:
+        """New engines for one call, standing where its record stands.
+
+        Raises:
+            PersonaError: the call's persona cannot be used.
+        """
+        call = claim.call
+        persona = load(call.persona)
+        brain = ScriptedBrain(persona, call.options, record.flow)
+        return Engines(
+            taker=TurnTaker(call.id, self._turns, VoiceActivity()),
+            listener=build_listener(self._settings, expects=brain.expects()),
+            voice=build_voice(self._settings, voice=persona.voice),
+            brain=brain,
+            model=self._model,
+        )

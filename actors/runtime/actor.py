@@ -120,6 +120,10 @@ class Context:
         """Stop a child of this actor for good and wait until it is gone."""
         await self._cell.children.stop(name, reason)
 
+    def child_names(self) -> tuple[str, ...]:
+        """This actor's children, those that wait for a restart included, in the order of their start."""
+        return tuple(child.spec.name for child in self._cell.children.places())
+
     def watch(self, ref: Ref | str) -> None:
         """One `Down` will come for the actor that has this name now."""
         self._cell.watch(ref if isinstance(ref, str) else ref.address)

@@ -217,8 +217,12 @@ class Cell:
         await self._absorb_cancellation()
         assert self._verdict is not None
         if self._verdict.crashed:
+            expected = isinstance(self._verdict.error, ActorError)  # says all in its message
             log.error(
-                "actor.crashed", actor=self.name, reason=self._verdict.reason, exc_info=self._verdict.error
+                "actor.crashed",
+                actor=self.name,
+                reason=self._verdict.reason,
+                exc_info=None if expected else self._verdict.error,
             )
         return self._verdict
 
@@ -284,9 +288,7 @@ class Cell:
         await self.children.close()
         actor = self._actor
         if self.has_started and actor is not None and type(actor).stop is not Actor.stop:
-            hook = asyncio.get_running_loop().create_task(
-                actor.stop(outcome.reason), name=f"stop of {self.name}"
-            )
+            hook = asyncio.get_running_loop().create_task(actor.stop(outcome.reason), name=f"stop of {self.name}")
             await self._finish([hook], self.spec.stop_s)
             if hook.done() and not hook.cancelled() and (error := hook.exception()) is not None:
                 log.error("actor.stop_failed", actor=self.name, exc_info=error)

@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the field's terms read better at the call site than a suffix would
 """What can go wrong between actors. Each class's docstring is its default message and names the remedy."""
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from actors.runtime.actor import Actor
 from actors.runtime.clock import Clock
@@ -181,7 +181,9 @@ class LocalProcess(Actor):
         return {"pid": os.getpid(), "report": self._system.read_report() if self._system else {}}
 
 
-PROCESSES = Supervision(intensity=1_000_000, period_s=60.0, backoff=Backoff())
+# A node without one of its processes is better than no node: they are restarted for ever, ever more slowly.
+PROCESSES: Final = Supervision(intensity=1_000_000, period_s=60.0, backoff=Backoff())
+MARGIN_S: Final = 5.0
 
 
 class LocalPlacement:
@@ -190,21 +192,24 @@ class LocalPlacement:
     def __init__(self, system: System, join: Callable[[str], System]) -> None:
         self._system = system
         self._join = join
-        self._names: dict[str, ProcessSpec] = {}
+        self._fleet = Actor()
+
+    async def open(self) -> LocalPlacement:
+        """Become the system's placement."""
+        await self._system.spawn_actor(ActorSpec(lambda: self._fleet, "processes", supervision=PROCESSES))
+        self._system.placement = self
+        return self
 
     async def start(self, spec: ProcessSpec) -> Ref:
         args = {"spec": spec, "join": self._join}
-        ref = await self._system.spawn_actor(ActorSpec(LocalProcess, spec.name, args, spec.restart))
-        self._names[spec.name] = spec
-        return ref
+        stop_s = spec.grace_s + MARGIN_S
+        return await self._fleet.context.spawn(ActorSpec(LocalProcess, spec.name, args, spec.restart, stop_s=stop_s))
 
     async def stop(self, name: str, reason: str = "stopped") -> None:
-        self._names.pop(name, None)
-        await self._system.stop_actor(name, reason)
+        await self._fleet.context.stop_child(name, reason)
 
     async def close(self) -> None:
-        for name in list(self._names):
-            await self.stop(name)
+        await self._system.stop_actor("processes", "the system stops")
 
     def status(self) -> tuple[ProcessStatus, ...]:
         found = {status.name: status for status in self._system.tree()}
@@ -217,7 +222,7 @@ class LocalPlacement:
                 age_s=found[name].age_s,
                 report=found[name].snapshot.get("report", {}),
             )
-            for name in self._names
+            for name in self._fleet.context.child_names()
             if name in found
         )
 

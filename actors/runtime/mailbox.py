@@ -16,9 +16,7 @@ class Envelope:
 
     __slots__ = ("message", "on_taken", "reply")
 
-    def __init__(
-        self, message: Message, reply: asyncio.Future[Any] | None = None, on_taken: Any = None
-    ) -> None:
+    def __init__(self, message: Message, reply: asyncio.Future[Any] | None = None, on_taken: Any = None) -> None:
         self.message = message
         self.reply = reply
         self.on_taken = on_taken

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -58,6 +60,7 @@ class System:
         self._inner = Children(self, "", Supervision(), self._fail)
         self._is_ready = asyncio.Event()
         self._failed = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._opened = False
         self._cells: dict[str, Cell] = {}
         self._reports: list[Callable[[], dict[str, Any]]] = []
@@ -92,9 +95,7 @@ class System:
         """
         if isinstance(spec, ProcessSpec):
             if self.placement is None:
-                raise ProcessFailed(
-                    f"{spec.name}: this system has no placement, so it cannot start processes"
-                )
+                raise ProcessFailed(f"{spec.name}: this system has no placement, so it cannot start processes")
             return await self.placement.start(spec)
         return await self.spawn_actor(spec)
 
@@ -213,7 +214,27 @@ class System:
         await self._failed.wait()
         return self._failure
 
+    async def listen(self, path: str | Path) -> None:
+        """Let programs of this user reach the node's actors through a unix socket (mode 0600), until `stop`."""
+        from actors.runtime.forked.entrance import Entrance
+
+        await self.open()
+        entrance = Entrance(self, Path(path))
+        await entrance.open()
+        self.on_stop(entrance.close)
+
     # Ending
+
+    def stop_on(self, *signals: signal.Signals) -> None:
+        """Stop in order when one of these signals comes; `wait_stopped` then returns."""
+        for number in signals:
+            asyncio.get_running_loop().add_signal_handler(number, self._begin_stop, number.name)
+
+    async def wait_stopped(self) -> None:
+        """Wait until `stop` has been called, by whomever, and is done."""
+        await self._stopping.wait()
+        assert self._stopped is not None
+        await asyncio.shield(self._stopped)
 
     def on_stop(self, closer: Callable[[], Any]) -> None:
         """Call (and await, if it is a coroutine function) at the end of `stop`, last added first."""
@@ -221,9 +242,13 @@ class System:
 
     async def stop(self, reason: str = "the system stops") -> None:
         """End every process and actor in order. Safe to call more than once; all callers wait."""
+        await asyncio.shield(self._begin_stop(reason))
+
+    def _begin_stop(self, reason: str) -> asyncio.Task[None]:
         if self._stopped is None:
             self._stopped = asyncio.get_running_loop().create_task(self._stop(reason), name="system stop")
-        await asyncio.shield(self._stopped)
+            self._stopping.set()
+        return self._stopped
 
     async def _stop(self, reason: str) -> None:
         log.debug("system.stopping", system=self.name, reason=reason)
@@ -241,8 +266,7 @@ class System:
         self._failure = str(error)
         log.error("system.failed", system=self.name, error=self._failure)
         self._failed.set()
-        if self._stopped is None:
-            self._stopped = asyncio.get_running_loop().create_task(self._stop("supervision failed"))
+        self._begin_stop("supervision failed")
 
     # For cells and transports
 
@@ -262,11 +286,7 @@ class System:
 
     def observe_anywhere(self, address: str, on_down: OnDown) -> Cancel:
         """Watch an actor here or elsewhere."""
-        return (
-            self.observe(address, on_down)
-            if address in self._cells
-            else self.transport.watch(address, on_down)
-        )
+        return self.observe(address, on_down) if address in self._cells else self.transport.watch(address, on_down)
 
     async def halt(self, address: str, reason: str) -> None:
         """End an actor of this system for good, whoever supervises it. `ActorGone` if it is not here."""

@@ -72,11 +72,13 @@ class Go(msgspec.Struct, frozen=True, tag="go"):
     """The socket is the host's."""
 
 
+_CREDENTIALS = struct.Struct("3i")
+_DESCRIPTOR = struct.Struct("i")
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Offer | Ready | Refused | Go] = msgspec.msgpack.Decoder(Offer | Ready | Refused | Go)
 
 
-class Refuse(Exception):  # noqa: N818
+class Refuse(Exception):
     """Raised by a host's `admit`: this call is not taken now; the peer may come again after a while."""
 
     def __init__(self, why: str, retry_after_s: float = RETRY_AFTER_S) -> None:
@@ -283,12 +285,18 @@ class Intake:
             try:
                 async with asyncio.timeout(OFFER_S):
                     offer, media, opening = await _receive_offer(line, ours)
-                if await self._agree(line, media, offer.grant):
+                if not await self._admitted(line, media, offer.grant):
+                    return
+                if await self._told_to_go(line):
                     await self._attach(media, offer.grant, opening)
+                elif self._abandon is not None:
+                    await self._abandon(offer.grant)
             except (OSError, TimeoutError, ValueError) as error:
                 _log.warning("handoff_broken", error=repr(error))
+            except Exception:
+                _log.exception("handoff_failed")
 
-    async def _agree(self, line: socket.socket, media: socket.socket, grant: bytes) -> bool:
+    async def _admitted(self, line: socket.socket, media: socket.socket, grant: bytes) -> bool:
         loop = asyncio.get_running_loop()
         loop.add_reader(line.fileno(), media.close)  # the gateway says nothing now: it has given up or died
         try:
@@ -302,6 +310,9 @@ class Intake:
             return False
         finally:
             loop.remove_reader(line.fileno())
+        return True
+
+    async def _told_to_go(self, line: socket.socket) -> bool:
         try:
             async with asyncio.timeout(OFFER_S):
                 await _send(line, _ENCODER.encode(Ready()))
@@ -310,8 +321,6 @@ class Intake:
         except (OSError, TimeoutError):
             pass
         _log.info("handoff_abandoned")
-        if self._abandon is not None:
-            await self._abandon(grant)
         return False
 
     async def _attach(self, media: socket.socket, grant: bytes, opening: bytes) -> None:
@@ -344,11 +353,14 @@ class _Opening(asyncio.Protocol):
 
 
 async def _receive_offer(line: socket.socket, ours: contextlib.ExitStack) -> tuple[Offer, socket.socket, bytes]:
-    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    if struct.unpack("3i", credentials)[1] != os.getuid():
+    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    if _CREDENTIALS.unpack(credentials)[1] != os.getuid():
         raise PermissionError("A process of another user offered a socket.")
     await _ready(line, writing=False)
-    packet, descriptors, _, _ = socket.recv_fds(line, PACKET_LIMIT, 1, socket.MSG_CMSG_CLOEXEC)
+    # Not socket.recv_fds: it ignores the flag, and the descriptor would be inherited.
+    room = socket.CMSG_LEN(_DESCRIPTOR.size)
+    packet, ancillary, _, _ = line.recvmsg(PACKET_LIMIT, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = [_DESCRIPTOR.unpack_from(data)[0] for _, _, data in ancillary]
     if not descriptors:
         raise ValueError("An offer came without a descriptor.")
     media = ours.enter_context(socket.socket(fileno=descriptors[0]))

@@ -81,9 +81,7 @@ class TurnClient:
         await self._connected.wait()
 
     def status(self) -> TurnClientStatus:
-        return TurnClientStatus(
-            self._connected.is_set(), self._connections, len(self._pending), dict(self._outcomes)
-        )
+        return TurnClientStatus(self._connected.is_set(), self._connections, len(self._pending), dict(self._outcomes))
 
     async def judge(self, call: str, pcm: bytes) -> Verdict | None:
         """Whether `call` has finished its turn, from 16-bit PCM at 8 kHz that ends with the pause.
@@ -139,6 +137,7 @@ class TurnClient:
                 log.warning("turn_server_lost", error=str(error))
             finally:
                 self._drop()
+            await asyncio.sleep(RETRY_FIRST_S)  # a dying server still accepts for a moment
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while True:

@@ -60,7 +60,5 @@ async def received(reader: asyncio.StreamReader) -> bytes:
     """
     size = int.from_bytes(await reader.readexactly(4), "big")
     if size > MESSAGE_MAX:
-        raise ValueError(
-            f"A message of {size} bytes is none of ours; the connection cannot be trusted further."
-        )
+        raise ValueError(f"A message of {size} bytes is none of ours; the connection cannot be trusted further.")
     return await reader.readexactly(size)

@@ -14,7 +14,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -30,17 +29,20 @@ from pipecat.audio.turn.smart_turn._whisper_features import compute_whisper_log_
 from bots.turns.messages import LONGEST_S, Answer, Ask, Request, packed, received
 
 BACKLOG = 32  # more would wait beyond any patience
-REPORT_S = 1.0
-REPORT_SPAN_S = 10.0
+DELAY_SPAN_S = 10.0
 MODEL_HZ = 16000
 
 log = structlog.get_logger()
 
 
-class Reporter(Protocol):
-    """What the server needs of its process's actor system: a way to tell the node its figures."""
+class Process(Protocol):
+    """What the server needs of its process's actor system."""
 
-    def report(self, figures: dict[str, float]) -> None: ...
+    def report(self, source: Callable[[], dict[str, Any]]) -> None:
+        """Let the node see what `source` says, whenever it looks."""
+
+    def ready(self) -> None:
+        """Say that the server now answers."""
 
 
 class SmartTurn:
@@ -106,7 +108,7 @@ class TurnServer:
     def status(self) -> TurnServerStatus:
         """A snapshot. A question still waiting counts with its age, so that a stuck server shows at once."""
         now = self._clock()
-        while self._delays and now - self._delays[0][0] > REPORT_SPAN_S:
+        while self._delays and now - self._delays[0][0] > DELAY_SPAN_S:
             self._delays.popleft()
         delays = [delay for _, delay in self._delays]
         delays += [now - waiting.since for waiting in self._waiting.values()]
@@ -115,13 +117,19 @@ class TurnServer:
         p95 = float(np.percentile(delays, 95)) * 1000 if delays else 0.0
         return TurnServerStatus(len(self._waiting), len(self._connections), dict(self._outcomes), p95)
 
-    async def serve(self, socket: Path | str) -> None:
-        """Serve at `socket`, replacing whatever lies there, until cancelled."""
+    def report(self) -> dict[str, float]:
+        """The figures that admission watches."""
+        status = self.status()
+        return {"turn_delay_p95_ms": status.delay_p95_ms, "turn_waiting": float(status.waiting)}
+
+    async def serve(self, socket: Path | str, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve at `socket`, replacing whatever lies there, until cancelled; call `ready` once it listens."""
         path = Path(socket)
         path.unlink(missing_ok=True)
         with ThreadPoolExecutor(1, "smart-turn") as pool:
             server = await asyncio.start_unix_server(self._connected, path)
             path.chmod(0o600)
+            ready()
             try:
                 await self._compute(pool)
             finally:
@@ -181,9 +189,7 @@ class TurnServer:
             probability = await loop.run_in_executor(pool, self._judge, waiting.ask.pcm)
             self._computing_since = None
             service_ms = (self._clock() - begun) * 1000
-            self._reply(
-                waiting, "judged", probability=probability, queued_ms=queued_ms, service_ms=service_ms
-            )
+            self._reply(waiting, "judged", probability=probability, queued_ms=queued_ms, service_ms=service_ms)
 
     def _reply(
         self, waiting: _Waiting, outcome: Literal["judged", "busy", "superseded", "late"], **figures: float
@@ -196,7 +202,7 @@ class TurnServer:
             waiting.writer.write(packed(Answer(waiting.ask.id, outcome, **figures)))
 
 
-async def main(system: Reporter, args: Mapping[str, Any], fds: Mapping[str, int]) -> None:
+async def main(system: Process, args: Mapping[str, Any], fds: Mapping[str, int]) -> None:
     """Run as a process of the node until cancelled.
 
     `args`: `socket` (path), and if wished `threads` (1), `niceness` (0; added to the process's) and
@@ -207,14 +213,5 @@ async def main(system: Reporter, args: Mapping[str, Any], fds: Mapping[str, int]
     model = SmartTurn(int(args.get("threads", 1)))
     model(bytes(MODEL_HZ))
     server = TurnServer(model, int(args.get("backlog", BACKLOG)))
-    serving = asyncio.create_task(server.serve(args["socket"]))
-    try:
-        while not serving.done():
-            status = server.status()
-            system.report({"turn_delay_p95_ms": status.delay_p95_ms, "turn_waiting": float(status.waiting)})
-            await asyncio.wait([serving], timeout=REPORT_S)
-        await serving
-    finally:
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
+    system.report(server.report)
+    await server.serve(args["socket"], system.ready)

@@ -26,7 +26,7 @@ from pipecat.frames.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 
 from bots.turns.client import Verdict
 from bots.turns.messages import PCM_MAX
@@ -53,7 +53,7 @@ class TurnParams:
 
     limit_ms: int = 1300
     fallback_ms: int = 700
-    brief_ms: int = 224
+    brief_ms: int = 240
 
 
 @dataclass(slots=True)
@@ -112,6 +112,7 @@ class FalseStart(TurnEnded):
 class _Turn:
     timing: TurnTiming
     onset: int
+    voiced: bool = True
     verdict: Verdict | None = None
 
 
@@ -175,6 +176,11 @@ class TurnTaker(FrameProcessor):
             self._unwatch()
         await self.push_frame(frame, direction)
 
+    async def setup(self, setup: FrameProcessorSetup) -> None:
+        if setup.audio_in_sample_rate != RATE_HZ:
+            raise ValueError(f"TurnTaker hears {RATE_HZ} Hz only; set audio_in_sample_rate={RATE_HZ}.")
+        await super().setup(setup)
+
     async def cleanup(self) -> None:
         await self._withdraw()
         self._unwatch()
@@ -213,7 +219,7 @@ class TurnTaker(FrameProcessor):
             self._turn = _Turn(TurnTiming(onset, self._heard_at, interrupted), change.edge)
             self._watch()
         else:
-            self._turn.verdict = None
+            self._turn.voiced, self._turn.verdict = True, None
         await self.push_frame(VADUserStartedSpeakingFrame(start_secs=self._heard_at - onset))
         if fresh:
             await self.push_frame(UserStartedSpeakingFrame())
@@ -224,6 +230,7 @@ class TurnTaker(FrameProcessor):
         turn = self._turn
         if turn is None:
             return
+        turn.voiced = False
         timing = turn.timing
         timing.voice_end, timing.vad_stop = self._time_of(change.edge), self._heard_at
         timing.voiced_ms = (change.edge - turn.onset) * 1000 / RATE_HZ
@@ -270,14 +277,15 @@ class TurnTaker(FrameProcessor):
             await self.cancel_task(task)
 
     async def _silence(self) -> None:
-        self._voice.reset()
-        self._trim(0)
+        if self._kept_bytes:
+            self._voice.reset()
+            self._trim(0)
         if self._turn is not None:
             await self._abandon(self._turn, "muted")
 
     async def _abandon(self, turn: _Turn, decided_by: Decided) -> None:
         timing = turn.timing
-        if not timing.vad_stop or self._voice.speaking:
+        if turn.voiced:
             timing.voice_end = timing.vad_stop = self._heard_at
             await self.push_frame(VADUserStoppedSpeakingFrame())
         self._voice.reset()

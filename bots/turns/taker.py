@@ -176,7 +176,7 @@ class TurnTaker(FrameProcessor):
             self._unwatch()
         await self.push_frame(frame, direction)
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         if setup.audio_in_sample_rate != RATE_HZ:
             raise ValueError(f"TurnTaker hears {RATE_HZ} Hz only; set audio_in_sample_rate={RATE_HZ}.")
         await super().setup(setup)

@@ -120,9 +120,7 @@ class TwilioCarrier:
         timeout_s: for one request.
     """
 
-    def __init__(
-        self, account_sid: str, auth_token: str, *, api_url: str = "", timeout_s: float = 10.0
-    ) -> None:
+    def __init__(self, account_sid: str, auth_token: str, *, api_url: str = "", timeout_s: float = 10.0) -> None:
         self._http = RestClient(api_url, timeout_s)
         self._client = Client(account_sid, auth_token, http_client=self._http)
 
@@ -265,6 +263,4 @@ def carrier_of(settings: Settings) -> TwilioCarrier:
     """The carrier that the settings name."""
     twilio = settings.twilio
     token = twilio.auth_token.get_secret_value()
-    return TwilioCarrier(
-        twilio.account_sid, token, api_url=twilio.api_url, timeout_s=twilio.timeout_seconds
-    )
+    return TwilioCarrier(twilio.account_sid, token, api_url=twilio.api_url, timeout_s=twilio.timeout_seconds)

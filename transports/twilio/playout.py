@@ -13,6 +13,7 @@ from dataclasses import dataclass
 MAX_MARKS = 1024  # a peer that never echoes must not make us remember every mark of a long call
 CLEAR_MARGIN_MS = 500.0  # audio plays later than estimated by the way to Twilio; past this it surely is over
 RESTART_GAP_MS = 1.0
+RAMP = 0.25  # how much faster than real time the lead is built and, after a stall, rebuilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Playout:
         self._lead = lead_ms / 1000
         self._clock = clock
         self._ends_at = clock()  # when all that was sent will have been played
+        self._spaced_at = self._ends_at  # the earliest time for the next message
         self._protected_until = self._ends_at
         self._sent_ms = 0.0
         self._confirmed_ms = 0.0
@@ -54,8 +56,15 @@ class Playout:
         return self._ends_at
 
     def wait_seconds(self) -> float:
-        """How long to wait before sending more, so that never more than the lead is outstanding."""
-        return self._ends_at - self._lead - self._clock()
+        """How long to wait before sending more; not positive if it is time.
+
+        Never more than the lead is outstanding. The lead is built up a little faster than real time rather than in
+        a burst, so that messages arrive evenly; audio that starts after silence goes out at once.
+        """
+        now = self._clock()
+        if self._ends_at <= now:
+            return 0.0
+        return max(self._ends_at - self._lead, self._spaced_at) - now
 
     def sent(self, ms: float, *, protected: bool = False) -> None:
         """`ms` of audio were written to the socket; `protected` audio is not cleared by a barge-in."""
@@ -66,6 +75,7 @@ class Playout:
             self._ends_at = now
         self._in_speech = True
         self._ends_at += ms / 1000
+        self._spaced_at = now + ms / 1000 * (1 - RAMP)
         self._sent_ms += ms
         if protected:
             self._protected_until = self._ends_at

@@ -38,7 +38,7 @@ from transports.twilio.errors import MalformedStream
 from transports.twilio.line import Disconnect, Line
 from transports.twilio.messages import Encoder, Received, StreamStart, broken_frame, decode
 from transports.twilio.playout import Playout
-from transports.twilio.sender import Sender
+from transports.twilio.sender import Sender, hand_on
 
 BYTES_PER_MS = PHONE_HZ // 1000  # of μ-law
 DTMF_DIGITS = frozenset("0123456789*#ABCD")
@@ -86,9 +86,7 @@ class MediaStreamTransport(BaseTransport):
         on_dtmf(digit): a key was pressed; 0-9, *, # also enter the pipeline as `InputDTMFFrame`.
     """
 
-    def __init__(
-        self, ws: WebSocketResponse[Any], start: StreamStart, params: MediaStreamParams | None = None
-    ) -> None:
+    def __init__(self, ws: WebSocketResponse[Any], start: StreamStart, params: MediaStreamParams | None = None) -> None:
         super().__init__()
         self.start = start
         self.params = params or MediaStreamParams()
@@ -162,7 +160,7 @@ class MediaStreamInput(BaseInputTransport):
 
     async def push_audio_frame(self, frame: InputAudioRawFrame) -> None:
         if not self._paused:
-            await self.push_frame(frame)
+            await hand_on(self, frame)
 
     async def _receive(self) -> None:
         """Read until the line ends. Nothing that a peer sends gets out of here as an exception."""
@@ -220,7 +218,7 @@ class MediaStreamInput(BaseInputTransport):
             audio = mulaw_decode(pending[:size])
             pending = pending[size:]
             if not self._paused:
-                await self.push_frame(InputAudioRawFrame(audio, PHONE_HZ, 1))
+                await hand_on(self, InputAudioRawFrame(audio, PHONE_HZ, 1))
         self._pending = pending
 
     async def _take_digit(self, digit: str) -> None:
@@ -314,9 +312,7 @@ class MediaStreamOutput(BaseOutputTransport):
         self.playout.marked(name)
         await self.line.send(self._encode.mark(name))
 
-    async def send_message(
-        self, frame: OutputTransportMessageFrame | OutputTransportMessageUrgentFrame
-    ) -> None:
+    async def send_message(self, frame: OutputTransportMessageFrame | OutputTransportMessageUrgentFrame) -> None:
         """`{"event": "mark", "mark": {"name": ...}}` sets a mark; Twilio knows no other message."""
         match frame.message:
             case {"event": "mark", "mark": {"name": str(name)}}:

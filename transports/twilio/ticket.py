@@ -79,9 +79,7 @@ class Tickets:
         try:
             named = self._signed(start.custom_parameters.get(PARAMETER, ""))
         except TicketInvalid as error:
-            raise MalformedStream(
-                f"the ticket parameter is invalid: {error}", WSCloseCode.POLICY_VIOLATION
-            ) from error
+            raise MalformedStream(f"the ticket parameter is invalid: {error}", WSCloseCode.POLICY_VIOLATION) from error
         if named != ticket:
             raise MalformedStream("path and parameter carry different tickets", WSCloseCode.POLICY_VIOLATION)
 

@@ -127,9 +127,7 @@ class CallStore(Journal):
             raise IllegalTransition(await self._at_epoch(call_id, epoch), target)
         return Call.read(row)
 
-    async def carrier_event(
-        self, call_id: str, key: str, status: str, data: Mapping[str, Any] | None = None
-    ) -> Call:
+    async def carrier_event(self, call_id: str, key: str, status: str, data: Mapping[str, Any] | None = None) -> Call:
         """Note what the carrier said, once per `key`, in whatever order; move the call where it may.
 
         `status` is Twilio's CallStatus; one that we do not know is noted and moves nothing.
@@ -170,9 +168,7 @@ class CallStore(Journal):
         if row is None:
             call = await self.get(call_id)
             why = f"the call is {call.state}" if call.over or call.state is State.ENDING else "it is spent"
-            raise TicketRefused(
-                call_id, ticket, why if call.ticket == ticket else f"the newest is {call.ticket}"
-            )
+            raise TicketRefused(call_id, ticket, why if call.ticket == ticket else f"the newest is {call.ticket}")
         return Claim(Call.read(row), await self.turns(call_id), row["moved"])
 
     async def release(self, call_id: str, epoch: int, *, moved: bool = False) -> Call:

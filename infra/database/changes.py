@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import asyncpg
 import msgspec
 import structlog
+
+from infra.database.pool import SERVER_AWAY
 
 CHANNEL = "calls"
 RESYNC = "resync"
@@ -34,16 +36,19 @@ class Change(msgspec.Struct, frozen=True):
 _RESYNC = Change("", RESYNC, 0)
 
 
-async def follow(dsn: str) -> AsyncIterator[Change]:
+async def follow(dsn: str) -> AsyncGenerator[Change, None]:
     """Every change from now on, until the iterator is closed; it survives restarts of the database.
 
     A reader that falls ten thousand changes behind loses them and is told to `resync`.
+
+    Raises:
+        asyncpg.PostgresError: the server refuses us, which waiting would not mend.
     """
     while True:
         inbox: asyncio.Queue[Change | None] = asyncio.Queue(BACKLOG)
         try:
             connection = await asyncpg.connect(dsn, timeout=CONNECT_S)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except SERVER_AWAY as error:
             _log.debug("changes_not_connected", error=repr(error))
             await asyncio.sleep(RETRY_S)
             continue
@@ -52,7 +57,7 @@ async def follow(dsn: str) -> AsyncIterator[Change]:
             yield _RESYNC
             async for change in _read(connection, inbox):
                 yield change
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except SERVER_AWAY as error:
             _log.debug("changes_lost", error=repr(error))
         finally:
             connection.terminate()
@@ -80,9 +85,7 @@ async def _read(connection: asyncpg.Connection, inbox: asyncio.Queue[Change | No
         try:
             change = await asyncio.wait_for(inbox.get(), PROBE_S)
         except TimeoutError:
-            await connection.execute(
-                "select 1", timeout=CONNECT_S
-            )  # a half-open connection shows itself here
+            await connection.execute("select 1", timeout=CONNECT_S)  # a half-open connection shows itself here
             continue
         if change is None:
             return

@@ -66,13 +66,15 @@ class Journal:
     ) -> None:
         """So much of the bot's turn `number` was spoken so far; `timings` are merged into what is there.
 
-        `text` replaces what was planned, for a reply that a model is still writing. A later epoch may go on with a turn that an earlier one left undone.
+        `text` replaces what was planned, for a reply that a model is still writing. A later epoch may go on with
+        a turn that an earlier one left undone.
 
         Raises:
             StaleEpoch, UnknownCall
             JournalGap: the bot has no such turn.
         """
-        row = await self._pool.fetchrow(_SQL.spoke, call_id, epoch, number, spoken, done, timings or {})
+        values = (spoken, done, timings or {}, text)
+        row = await self._pool.fetchrow(_SQL.spoke, call_id, epoch, number, *values)
         if row is None:
             standing = await self._standing(call_id, epoch, number)
             raise JournalGap(call_id, number, standing["turns"])

@@ -90,9 +90,7 @@ async def test_a_fault_outweighs_a_goodbye_under_way(store: CallStore) -> None:
     assert (over.state, over.ended_reason) == ("failed", "host_lost")
 
 
-async def test_the_database_itself_refuses_a_crash_as_success(
-    store: CallStore, connections: asyncpg.Pool
-) -> None:
+async def test_the_database_itself_refuses_a_crash_as_success(store: CallStore, connections: asyncpg.Pool) -> None:
     """COM-13: even a hand-written statement cannot complete a call for a reason that is no ordinary end."""
     call = await inbound(store)
     end = "update calls set state = 'completed', ended_reason = $2, ended_at = now() where id = $1"
@@ -125,9 +123,7 @@ async def test_an_unknown_call_is_named(store: CallStore) -> None:
 
 async def test_a_carrier_that_asks_twice_gets_one_call(store: CallStore) -> None:
     """COM-46."""
-    calls = await asyncio.gather(
-        *(store.create("inbound", "mia", "+1", "+2", carrier_sid="CA1") for _ in range(5))
-    )
+    calls = await asyncio.gather(*(store.create("inbound", "mia", "+1", "+2", carrier_sid="CA1") for _ in range(5)))
     assert len({call.id for call in calls}) == 1
     assert await store.by_carrier_sid("CA1") == calls[0]
     assert len(await store.events(calls[0].id)) == 1
@@ -244,7 +240,9 @@ async def test_the_journal_is_contiguous_and_repeatable(store: CallStore) -> Non
     for _ in range(2):
         await store.replying(call_id, 1, 2, "Hi. How are you?", {"step": 2})
     await store.spoke(call_id, 1, 2, "Hi.", False, {"first_sound_ms": 90})
-    await store.spoke(call_id, 1, 2, "Hi. How are you?", True, {"spoken_ms": 1200})
+    await store.spoke(call_id, 1, 2, "Hi. How", False, text="Hi. How are")
+    assert [turn.text for turn in await store.turns(call_id)] == ["hello", "Hi. How are"]
+    await store.spoke(call_id, 1, 2, "Hi. How are you?", True, {"spoken_ms": 1200}, text="Hi. How are you?")
     with pytest.raises(JournalGap):
         await store.replying(call_id, 1, 1, "that was the caller's")
     with pytest.raises(JournalGap):
@@ -267,6 +265,16 @@ async def test_a_released_call_waits_for_its_next_host(store: CallStore) -> None
     assert (released.node, released.host, released.epoch) == (None, None, 1)
     assert await store.release(claim.call.id, 1) == released
     assert await store.held("node-1") == ()
+
+
+@pytest.mark.parametrize("moved", [True, False])
+async def test_the_next_host_knows_whether_the_call_was_moved_on_purpose(store: CallStore, moved: bool) -> None:
+    call_id = (await claimed(store)).call.id
+    await store.release(call_id, 1, moved=moved)
+    second = await store.claim(call_id, await store.issue_ticket(call_id), "node-1", "host-2")
+    assert second.moved is moved
+    third = await store.claim(call_id, await store.issue_ticket(call_id), "node-1", "host-3")
+    assert not third.moved
 
 
 async def test_a_recording_exists_only_with_consent(store: CallStore) -> None:
@@ -321,7 +329,7 @@ async def test_every_change_is_told_to_followers(store: CallStore, database_url:
         assert await anext(changes) == Change(call.id, "hang_up", seq)
         assert (await store.events(call.id, after=seq - 1))[0].data == {"reason": "operator"}
     finally:
-        await changes.aclose()  # type: ignore[attr-defined]
+        await changes.aclose()
 
 
 async def test_a_follower_survives_the_loss_of_its_connection(
@@ -339,7 +347,7 @@ async def test_a_follower_survives_the_loss_of_its_connection(
         call = await inbound(store)
         assert await anext(changes) == Change(call.id, "state", 1)
     finally:
-        await changes.aclose()  # type: ignore[attr-defined]
+        await changes.aclose()
 
 
 async def test_a_webhook_is_stored_once_and_applied_until_it_worked(connections: asyncpg.Pool) -> None:

@@ -60,7 +60,7 @@ class Detection:
 NO_DETECTION = Detection()
 
 
-class _Over(Exception):  # noqa: N818  # how a call leaves off, seldom an error
+class _Over(Exception):
     """The call has come to an end of its own; `status` says which."""
 
     def __init__(self, status: str, error: tuple[int, str] | None = None) -> None:

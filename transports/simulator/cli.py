@@ -8,16 +8,15 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from aiohttp import web
 
 from . import persona
 from .faults import KINDS, Fault, FaultError, parse
 from .network import Config, Network, serving
-from .parrot import Manners, Parrot
+from .parrot import Manners
+from .parrot import serving as parrot
 
 _EXAMPLES = """examples:
   serve a network for a server whose Twilio API address can be changed:
@@ -149,7 +148,9 @@ async def _main(arguments: argparse.Namespace, faults: list[Fault]) -> int:
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         network = await stack.enter_async_context(serving(config, arguments.host, arguments.port))
-        webhook = await stack.enter_async_context(_parrot()) if arguments.parrot else arguments.webhook
+        webhook = arguments.webhook
+        if arguments.parrot:
+            webhook = (await stack.enter_async_context(parrot(Manners(answers=0)))).url + "/voice"
         for fault in faults:
             network.inflict(fault)
         _tell(f"phone network at {network.url} (control: {network.url}/simulator)")
@@ -179,17 +180,6 @@ def _conclude(outcome: dict[str, Any], file: Path | None) -> int:
     if mute and not bad:
         _tell(f"the bot was never heard in {len(mute)} of {len(outcome['calls'])} calls")
     return 1 if bad or mute else 0
-
-
-@contextlib.asynccontextmanager
-async def _parrot() -> AsyncIterator[str]:
-    runner = web.AppRunner(Parrot(Manners(answers=0)).app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/voice"
-    finally:
-        await runner.cleanup()
 
 
 def _tell(text: str) -> None:

@@ -18,11 +18,11 @@ _STILL_S = 0.25  # a bot silent for longer than this is not interrupted any more
 _UTTERANCE_FRAMES = 1500  # of the bot, kept for the recogniser
 
 
-class LineLost(Exception):  # noqa: N818  # an event of the call
+class LineLost(Exception):  # an event of the call
     """The media stream dropped in the middle of what the caller was doing."""
 
 
-class LineClosed(Exception):  # noqa: N818
+class LineClosed(Exception):
     """The call is over."""
 
 

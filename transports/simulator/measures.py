@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+_TRIFLE_S = 0.0005
+
 
 class Distribution:
     """Durations counted in whole milliseconds, so that the figures of many calls can be put together."""
@@ -74,7 +76,7 @@ class Output:
             self.jitter.add(abs(now - self._arrived_at - self._duration_s) * 1000)
             late_s = max(0.0, now - self._due_at)
             self.lateness.add(late_s * 1000)
-            if late_s > 0:
+            if late_s > _TRIFLE_S:
                 self.underruns += 1
                 self.underrun_s += late_s
             self._due_at = max(self._due_at, now) + duration_s

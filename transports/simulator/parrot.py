@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ class Manners:
     greeting: bytes = field(default_factory=lambda: tone(0.5))
     answer: bytes = field(default_factory=lambda: tone(0.4, 400.0))
     answers: int = 2  # after so many it hangs up; 0 never does
+    lines: tuple[bytes, ...] = ()  # said instead of `answer`, in turn; the last one ends the call
     chunk_ms: int = 20
     paced: bool = True
     resume: bytes = field(default_factory=lambda: tone(0.3, 500.0))
@@ -61,6 +63,8 @@ class Parrot:
         self.messages: list[dict[str, Any]] = []  # media messages are left out
         self.sockets: list[web.WebSocketResponse] = []
         self.finished: set[str] = set()
+        self.said: dict[str, int] = {}  # answers per call, over all its streams
+        self.url = ""
         self.on_media: Callable[[dict[str, Any]], None] | None = None
         self.app = web.Application()
         self.app.router.add_get("/media", self._media)
@@ -99,6 +103,22 @@ class Parrot:
         return socket
 
 
+@contextlib.asynccontextmanager
+async def serving(manners: Manners | None = None) -> AsyncIterator[Parrot]:
+    """A parrot that listens at `parrot.url` while the context lasts."""
+    parrot = Parrot(manners)
+    runner = web.AppRunner(parrot.app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        parrot.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield parrot
+    finally:
+        for socket in parrot.sockets:
+            await socket.close()
+        await runner.cleanup()
+
+
 class _Talk:
     """One stream of the parrot."""
 
@@ -110,7 +130,7 @@ class _Talk:
         self._detector = SpeechDetector(int(_TURN_END_S * 1000))
         self._speaking: asyncio.Task[None] | None = None
         self._until = 0.0
-        self._answered = 0
+        self._closing = False
 
     async def take(self, message: dict[str, Any]) -> bool:
         """Handle one message; false if the parrot has had enough."""
@@ -123,7 +143,7 @@ class _Talk:
         if event == "start":
             self._stream, self._call = message["streamSid"], message["start"]["callSid"]
             self._say(self._first, "first")
-        return bool(event != "stop")
+        return bool(event != "stop" and not (event == "mark" and self._closing))
 
     def stop(self) -> None:
         """Fall silent."""
@@ -139,12 +159,22 @@ class _Talk:
             self._until = 0.0
             await self._socket.send_json({"event": "clear", "streamSid": self._stream})
         if was and not detector.speaking:
-            answers = self._parrot.manners.answers
-            if answers and self._answered >= answers:
-                self._parrot.finished.add(self._call)
-                return False
-            self._answered += 1
-            self._say(self._parrot.manners.answer, f"answer-{self._answered}")
+            return self._answer()
+        return True
+
+    def _answer(self) -> bool:
+        parrot, manners = self._parrot, self._parrot.manners
+        said = parrot.said.get(self._call, 0)
+        parrot.said[self._call] = said + 1
+        last = len(manners.lines) or manners.answers
+        if last and said >= last:
+            parrot.finished.add(self._call)
+            return False
+        audio = manners.lines[said] if manners.lines else manners.answer
+        if manners.lines and said == last - 1:
+            parrot.finished.add(self._call)
+            self._closing = True
+        self._say(audio, f"answer-{said + 1}")
         return True
 
     def _say(self, audio: bytes, name: str) -> None:

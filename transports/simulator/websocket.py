@@ -24,7 +24,7 @@ _LARGEST = 1 << 20
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 
 
-class UpgradeRefused(Exception):  # noqa: N818
+class UpgradeRefused(Exception):
     """The server did not take the media socket: no connection, or an answer other than 101."""
 
     def __init__(self, message: str, status: int = 0) -> None:

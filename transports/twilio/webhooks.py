@@ -12,18 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from aiohttp import web
 
-from actors.call import HangUp
 from actors.journal import AWAY
+from actors.orders import HangUp
 from actors.runtime import ActorError
 from infra.database.call_records import Call, CarrierSidTaken, IllegalTransition
 from infra.database.call_states import outcome
-from infra.telephony import answered_by
+from infra.telephony.carrier import answered_by
 from transports.handoff import HandoffRefused, hand_over
-from transports.host import Grant
+from transports.hosting import Grant
 from transports.http.problems import Problem
 from transports.switchboard import Switchboard
 from transports.twilio.signature import Signatures
-from transports.twilio.ticket import TicketInvalid
+from transports.twilio.errors import TicketInvalid
 from transports.twilio.twiml import hang_up, reject, say_and_hang_up
 
 log = structlog.get_logger()

@@ -1,0 +1,174 @@
+"""A call: one actor from the arrival of its media to the end of its turn in this process.
+
+The call itself outlives the actor. Everything it must remember is in the database before it matters, so when the
+process dies another one claims the next epoch and goes on (docs/architecture.md, "A call outlives its process").
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from actors.journal import CallJournal
+from actors.orders import HangUp, LetGo, Move
+from actors.recordings import keep_recording
+from actors.runtime import Actor, Message
+from bots.conversation import Conversation, Engines, Line
+from bots.cues import Cue
+from bots.dialogue import Patience
+from bots.record import Record, Turn
+from bots.recording import Recorder
+from infra.database.call_records import Claim, IllegalTransition
+from infra.database.calls import CallStore
+from infra.settings import Settings
+
+log = structlog.get_logger()
+FLUSH_SECONDS = 2.0  # for the journal when the call is handed over
+SETTLE_SECONDS = 60.0  # for the journal and the last state when the call is over
+MOVE_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every call of a host shares."""
+
+    store: CallStore
+    settings: Settings
+    engines: Callable[[Claim, Record], Engines]
+    recordings: Path
+
+
+class CallActor(Actor):
+    """Holds one call at one epoch.
+
+    Args:
+        claim: the call and what was said so far; `claim.call.epoch` is ours.
+        line: the caller's media.
+        desk: what the host's calls share.
+    """
+
+    def __init__(self, claim: Claim, line: Line, desk: Desk) -> None:
+        self._call, self._line, self._desk = claim.call, line, desk
+        self._claim = claim
+        self._settled = False
+        self._reason = ""
+        self._conversation: Conversation | None = None
+        self._moving = False
+
+    async def start(self) -> None:
+        structlog.contextvars.bind_contextvars(call=self._call.id, epoch=self._call.epoch)
+        store, call = self._desk.store, self._call
+        self._journal = CallJournal(store, call.id, call.epoch, lambda: self._end("superseded"))
+        self.context.run(self._journal.run())
+        self.context.run(self._live())
+
+    async def receive(self, message: Message) -> Message | None:
+        match message:
+            case HangUp(reason=reason):
+                self._end(reason, graceful=True)
+            case LetGo():
+                self._end("superseded")
+            case Move(within_s=within) if not self._moving:
+                self._moving = True
+                self.context.run(self._move(within))
+        return None
+
+    async def stop(self, reason: str) -> None:
+        """A crash, or the end of the host: what was not settled is settled as what it is."""
+        if not self._settled:
+            log.error("call_stopped", reason=reason)
+            await self._settle("pipeline_error")
+
+    def snapshot(self) -> dict[str, Any]:
+        live = self._conversation.status() if self._conversation else {}
+        return {"call": self._call.id, "epoch": self._call.epoch, "moving": self._moving} | live
+
+    async def _live(self) -> None:
+        call, settings = self._call, self._desk.settings
+        turns = [
+            Turn(t.number, "caller" if t.who == "caller" else "bot", t.text, t.spoken, t.done, dict(t.timings))
+            for t in self._claim.turns
+        ]
+        record = Record(self._journal, turns, call.flow)
+        recorder = Recorder(self._folder, call.epoch)
+        self._conversation = Conversation(
+            self._line,
+            self._desk.engines(self._claim, record),
+            record,
+            recorder,
+            Patience(idle=settings.calls.idle_seconds),
+            settings.calls.limit_seconds,
+        )
+        if self._reason:  # told to end before there was a conversation
+            self._conversation.end(self._reason)
+        self._journal_state()
+        if call.recording_consent:
+            recorder.start()
+        reason = await self._conversation.run(self._cue())
+        log.info("conversation_ended", reason=reason, turns=len(record.turns))
+        await self._settle(reason)
+        self.context.stop(reason)
+
+    def _cue(self) -> Cue:
+        if not self._claim.turns:
+            return Cue.OPENING
+        return Cue.MOVED if self._claim.moved else Cue.RESUME
+
+    def _journal_state(self) -> None:
+        """The call is in progress; asked through the journal, so that it survives a database that is away."""
+
+        async def in_progress() -> None:
+            try:
+                await self._desk.store.advance(self._call.id, "in_progress", epoch=self._call.epoch)
+            except IllegalTransition as late:
+                if late.call.over or late.call.state == "ending":
+                    self._end("superseded")
+
+        self.context.run(self._journal.write(in_progress))
+
+    async def _settle(self, reason: str) -> None:
+        """Write the end of our part: handed over, or the truthful reason why the call is ending."""
+        self._settled = True
+        store, call = self._desk.store, self._call
+        if reason == "superseded":
+            return
+        if reason in {"moved", "stream_lost"}:
+            await self._journal.write(lambda: store.release(call.id, call.epoch, moved=reason == "moved"))
+            await self._journal.flush(FLUSH_SECONDS)
+            return
+
+        async def ending() -> None:
+            try:
+                await store.advance(call.id, "ending", reason=reason, epoch=call.epoch)
+                if reason == "caller_hung_up":
+                    await store.advance(call.id, "completed", reason=reason, epoch=call.epoch)
+            except IllegalTransition as late:
+                log.debug("call_was_over", state=late.call.state)
+
+        await self._journal.write(ending)
+        await self._journal.flush(SETTLE_SECONDS)
+        await keep_recording(store, call.id, self._folder)
+
+    async def _move(self, within_s: float) -> None:
+        """Wait for a moment in which nobody speaks, then let go."""
+        deadline = self.context.clock.monotonic() + within_s
+        while self.context.clock.monotonic() < deadline:
+            if self._conversation is not None and self._conversation.quiet:
+                break
+            await self.context.clock.sleep(MOVE_POLL_SECONDS)
+        self._end("moved")
+
+    def _end(self, reason: str, *, graceful: bool = False) -> None:
+        if self._conversation is None:
+            self._reason = self._reason or reason
+        else:
+            self._conversation.end(reason, graceful=graceful)
+
+    @property
+    def _folder(self) -> Path:
+        return self._desk.recordings / self._call.id

@@ -1,0 +1,267 @@
+"""The host keeper: which host process runs which call, and whether another one fits.
+
+It is an actor of the node supervisor. A gateway reserves a slot before a call is answered or dialled, and claims
+it when the media socket arrives. Hosts come from the warm pool; a host that dies gives its slots back at once.
+Admission looks at what starves first: slots, then the hosts' loop lag, then the turn server's delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, ClassVar
+
+import structlog
+
+from actors.runtime import Actor, ActorError, Done, Down, Message, Placement, ProcessSpec, ProcessStatus
+
+log = structlog.get_logger()
+RESERVATION_SECONDS = 60.0  # from TwiML or dial to the media socket
+RETRY_SECONDS = 5
+
+
+class Reserve(Message, tag="reserve"):
+    """Keep a slot for a call that is about to be answered or dialled."""
+
+    call: str
+
+
+class Claim(Message, tag="claim"):
+    """The media socket of a call has arrived: name the host that takes it."""
+
+    call: str
+
+
+class Release(Message, tag="release"):
+    """The call has left this host, or, without a host, it is over or will not come."""
+
+    control: ClassVar[bool] = True
+    call: str
+    host: str = ""
+
+
+class DrainHost(Message, tag="drain_host"):
+    """Let no more calls in and move the live ones away; `""` means every host of the node."""
+
+    control: ClassVar[bool] = True
+    host: str = ""
+
+
+class ListHosts(Message, tag="list_hosts"):
+    """Ask for every host with its calls."""
+
+
+class Reserved(Message, tag="reserved"):
+    """A slot is kept."""
+
+
+class Placed(Message, tag="placed"):
+    """The host that takes the call and the path of its intake socket."""
+
+    host: str
+    intake: str
+
+
+class Full(Message, tag="full"):
+    """No slot can be given now."""
+
+    why: str
+    retry_after: int = RETRY_SECONDS
+
+
+class Hosts(Message, tag="hosts"):
+    """The hosts of this node."""
+
+    hosts: list[dict[str, Any]]
+
+
+class Refill(Message, tag="refill"):
+    """Time to see again whether there are enough hosts."""
+
+
+@dataclass(slots=True)
+class Host:
+    """One host process as its keeper sees it."""
+
+    name: str
+    intake: str
+    calls: set[str] = field(default_factory=set)
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a node admits."""
+
+    per_host: int
+    max_hosts: int
+    warm_hosts: int
+    max_lag_ms: float
+    max_turn_delay_ms: float
+
+
+class HostKeeper(Actor):
+    """Gives calls to hosts.
+
+    Args:
+        processes: starts the hosts.
+        host: what to start as the host of a given name, and the path of its intake.
+        limits: the node's capacity.
+        turns: the name of the turn server's process; its report holds its delay.
+    """
+
+    def __init__(
+        self,
+        processes: Placement,
+        host: Callable[[str], tuple[ProcessSpec, str]],
+        limits: Limits,
+        turns: str = "turns",
+    ) -> None:
+        self._processes, self._host_spec, self._limits, self._turns = processes, host, limits, turns
+        self._hosts: dict[str, Host] = {}
+        self._reserved: dict[str, float] = {}
+        self._numbers = count(1)
+        self._starting = 0
+        self._draining = False
+
+    async def start(self) -> None:
+        self._refill()
+
+    async def receive(self, message: Message) -> Message | None:
+        match message:
+            case Reserve(call=call):
+                return self._reserve(call)
+            case Claim(call=call):
+                return self._claim(call)
+            case Release(call=call, host=host):
+                self._release(call, host)
+            case Refill():
+                self._refill()
+            case Down(address=address, reason=reason):
+                self._lost(address, reason)
+            case DrainHost(host=name):
+                await self._drain(name)
+                return Done()
+            case ListHosts():
+                return Hosts([self._view(host) for host in self._hosts.values()])
+        return None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "hosts": len(self._hosts),
+            "calls": sum(len(host.calls) for host in self._hosts.values()),
+            "reserved": len(self._reserved),
+            "draining": self._draining,
+        }
+
+    def _reserve(self, call: str) -> Message:
+        now = self.context.clock.monotonic()
+        self._reserved = {c: until for c, until in self._reserved.items() if until > now}
+        if call in self._reserved:
+            return Reserved()
+        if self._draining:
+            return Full("this node is draining")
+        busy = sum(len(host.calls) for host in self._hosts.values()) + len(self._reserved)
+        if busy >= self._limits.max_hosts * self._limits.per_host:
+            return Full("every slot is taken")
+        delay = float(self._report(self._turns).report.get("turn_delay_p95_ms", 0.0))
+        if delay > self._limits.max_turn_delay_ms:
+            return Full(f"turn decisions take {delay:.0f} ms")
+        open_hosts = [host for host in self._hosts.values() if not host.draining]
+        if len(open_hosts) >= self._limits.max_hosts and all(self._lags(host) for host in open_hosts):
+            return Full("every host's loop lags")
+        self._reserved[call] = now + RESERVATION_SECONDS
+        self._refill()
+        return Reserved()
+
+    def _claim(self, call: str) -> Message:
+        if self._draining:
+            return Full("this node is draining", retry_after=1)
+        for host in self._hosts.values():
+            host.calls.discard(call)  # a resumed call leaves the slot it had
+        room = [h for h in self._hosts.values() if not h.draining and len(h.calls) < self._limits.per_host]
+        self._refill()
+        if not room:
+            return Full("no host has a free slot", retry_after=1)
+        # Fill up the fullest host that keeps time: idle hosts stay warm for the next burst.
+        host = min(room, key=lambda h: (self._lags(h), -len(h.calls)))
+        host.calls.add(call)
+        self._reserved.pop(call, None)
+        self._refill()
+        return Placed(host.name, host.intake)
+
+    def _release(self, call: str, name: str) -> None:
+        if not name:
+            self._reserved.pop(call, None)
+        for host in self._hosts.values():
+            # A call that moved on holds a slot elsewhere; its old host must not free that one.
+            if name in ("", host.name):
+                host.calls.discard(call)
+
+    def _lags(self, host: Host) -> bool:
+        return self._report(host.name).lag_p99_ms > self._limits.max_lag_ms
+
+    def _report(self, name: str) -> ProcessStatus:
+        statuses = self._processes.status()
+        return next((status for status in statuses if status.name == name), ProcessStatus(name, "gone"))
+
+    def _lost(self, name: str, reason: str) -> None:
+        host = self._hosts.pop(name, None)
+        if host is not None:
+            log.warning("host_lost", host=name, calls=len(host.calls), reason=reason)
+        self._refill()
+
+    def _refill(self) -> None:
+        """Keep `warm_hosts` hosts without a call beyond those in use, within the node's limit."""
+        open_hosts = [host for host in self._hosts.values() if not host.draining]
+        idle = sum(1 for host in open_hosts if not host.calls) + self._starting
+        slots = sum(self._limits.per_host - len(host.calls) for host in open_hosts)
+        waiting = len(self._reserved) - slots - self._starting * self._limits.per_host
+        wanted = max(self._limits.warm_hosts - idle, -(-waiting // self._limits.per_host), 0)
+        room = self._limits.max_hosts - len(open_hosts) - self._starting
+        for _ in range(min(wanted, room) if not self._draining else 0):
+            self._starting += 1
+            self.context.run(self._add_host())
+
+    async def _add_host(self) -> None:
+        spec, intake = self._host_spec(f"host-{next(self._numbers)}")
+        try:
+            ref = await self._processes.start(spec)
+        except ActorError as error:
+            log.error("host_start_failed", host=spec.name, error=str(error))
+            self.context.after(1.0, Refill())
+            return
+        finally:
+            self._starting -= 1
+        self._hosts[spec.name] = Host(spec.name, intake)
+        self.context.watch(ref)
+        self._refill()
+
+    async def _drain(self, name: str) -> None:
+        """Close hosts to new calls and tell each to move its calls away."""
+        if not name:
+            self._draining = True
+        for host in self._hosts.values():
+            if name in ("", host.name):
+                host.draining = True
+                await self._tell_drain(host)
+        self._refill()
+
+    async def _tell_drain(self, host: Host) -> None:
+        try:
+            await self.context.ref(f"{host.name}/drainer").tell(DrainHost(host.name))
+        except ActorError as error:
+            log.warning("drain_not_told", host=host.name, error=str(error))
+
+    def _view(self, host: Host) -> dict[str, Any]:
+        status = self._report(host.name)
+        return {
+            "host": host.name,
+            "pid": status.pid,
+            "calls": sorted(host.calls),
+            "draining": host.draining,
+            "pss_mb": status.pss_mb,
+            "lag_p99_ms": status.lag_p99_ms,
+            "age_s": status.age_s,
+        }

@@ -1,0 +1,99 @@
+"""Reconciliation: calls that nobody holds any more are brought to the state they are really in.
+
+A webhook may be lost, a host may die in the moment in which a call ends, a reply to a dial may never come. The
+carrier knows; so the calls without a holder or a recent event are looked up there, every few seconds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from actors.recordings import keep_recording
+from actors.runtime import Actor, Message
+from infra.database.call_records import Call, IllegalTransition
+from infra.database.call_states import CARRIER_STATUSES, outcome
+from infra.database.calls import CallStore
+from infra.settings import Settings
+from infra.telephony.carrier import CarrierDown, CarrierRefused
+from infra.telephony.twilio import carrier_of
+
+log = structlog.get_logger()
+PERIOD_SECONDS = 3.0
+QUIET = dt.timedelta(seconds=10)  # silence of a call's holder and carrier after which we ask
+LOST = dt.timedelta(seconds=60)  # without any carrier's word on it, a call is given up
+
+
+class Sweep(Message, tag="sweep"):
+    """Look for calls that need reconciling."""
+
+
+class Reconciler(Actor):
+    """Repairs the state of calls. Every node runs one; each change is guarded, so two do no harm."""
+
+    def __init__(self, settings: Settings, store: CallStore) -> None:
+        self._settings, self._store = settings, store
+        self._repaired = 0
+
+    async def start(self) -> None:
+        self._carrier = carrier_of(self._settings)
+        self.context.every(PERIOD_SECONDS, Sweep())
+
+    async def receive(self, message: Message) -> None:
+        if isinstance(message, Sweep):
+            try:
+                for call in await self._store.orphans(QUIET):
+                    await self._reconcile(call)
+            except OSError as error:
+                log.debug("reconciler_waits", error=repr(error))
+
+    async def stop(self, reason: str) -> None:
+        await self._carrier.close()
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"repaired": self._repaired}
+
+    async def _reconcile(self, call: Call) -> None:
+        sid = call.carrier_sid or await self._find(call)
+        status = await self._status(sid) if sid else None
+        if call.state == "ending" and call.ending_reason is not None:
+            if sid and status in {"in-progress", "ringing", "queued"}:
+                await self._carrier.end(sid)
+            await self._finish(call, call.ending_reason)
+        elif status in CARRIER_STATUSES and status not in {"in-progress", "ringing", "queued", "initiated"}:
+            await self._store.carrier_event(call.id, f"reconciled:{sid}:{status}", status)
+            self._repaired += 1
+        elif dt.datetime.now(dt.UTC) - call.changed_at > LOST:
+            if sid and status is not None:
+                await self._carrier.end(sid)
+            await self._finish(call, "stream_lost" if call.epoch else "media_never_arrived")
+        await keep_recording(self._store, call.id, Path(self._settings.node.var) / "recordings" / call.id)
+
+    async def _find(self, call: Call) -> str | None:
+        """The carrier's id of a call whose dial got no answer; it may have been placed all the same."""
+        if call.direction != "outbound":
+            return None
+        for found in await self._carrier.list(call.to_number, call.created_at):
+            if await self._store.by_carrier_sid(found.sid) is None:
+                await self._store.bind_carrier_sid(call.id, found.sid)
+                return found.sid
+        return None
+
+    async def _status(self, sid: str) -> str | None:
+        try:
+            return (await self._carrier.get(sid)).status
+        except (CarrierDown, CarrierRefused) as error:
+            log.warning("carrier_silent", error=str(error))
+            return None
+
+    async def _finish(self, call: Call, reason: str) -> None:
+        try:
+            state = outcome(reason, answered=call.answered_at is not None)  # type: ignore[arg-type]
+            await self._store.advance(call.id, state, reason=reason)
+            self._repaired += 1
+            log.warning("call_reconciled", call=call.id, reason=reason)
+        except IllegalTransition:
+            log.debug("call_was_over", call=call.id)

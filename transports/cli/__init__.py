@@ -1,0 +1,1 @@
+"""The commands behind main.py, one file each: what a person types, sees and scripts."""

@@ -1,0 +1,136 @@
+"""The gateway: the node's public face. REST, webhooks, the page; media sockets only pass through to their hosts.
+
+It holds no call. It may die at any time: the listening socket is the supervisor's, so the next gateway goes on
+where this one stopped, and not one live call notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from actors.runtime import System
+from infra.database.calls import CallStore
+from infra.database.changes import follow
+from infra.database.pool import pool
+from infra.settings import Settings
+from infra.telemetry import configure
+from infra.telephony.twilio import carrier_of
+from transports.http.access import operator_only
+from transports.http.calls import STORE, SWITCHBOARD
+from transports.http.calls import routes as call_routes
+from transports.http.events import Announcements
+from transports.http.health import Health
+from transports.http.problems import problems
+from transports.parts import Part
+from transports.switchboard import Switchboard
+from transports.twilio.signature import Signatures
+from transports.twilio.ticket import Tickets
+from transports.twilio.webhooks import TwilioWebhooks
+
+log = structlog.get_logger()
+CONSOLE = Path(__file__).parent / "http" / "console"
+BODY_BYTES = 64 * 1024
+BACKLOG = 1024
+
+
+class GatewayArgs(msgspec.Struct, frozen=True):
+    """What the gateway process is told."""
+
+    settings: bytes  # JSON, secrets included
+    database: str
+    parts: list[tuple[str, str, str, bool]]
+    keeper: str = "hosts"
+
+
+async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) -> None:
+    """The entry of the gateway process; runs until it is cancelled."""
+    told = msgspec.convert(dict(args), GatewayArgs)
+    settings = Settings.model_validate_json(told.settings)
+    configure(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        database = await stack.enter_async_context(pool(told.database, min_size=1, max_size=8))
+        carrier = carrier_of(settings)
+        stack.push_async_callback(carrier.close)
+        tickets = Tickets(settings.twilio.auth_token.get_secret_value())
+        board = Switchboard(
+            settings,
+            CallStore(database),
+            carrier,
+            tickets,
+            system.ref(told.keeper),
+            lambda call_id: system.ref(f"call/{call_id}"),
+        )
+        announcements = Announcements()
+        stack.callback(announcements.close)
+        await stack.enter_async_context(announcing(told.database, announcements))
+        health = Health({"database": lambda: database.fetchval("select 1")}, [Part(*part) for part in told.parts])
+        app = application(board, announcements, health)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        listening = socket.socket(fileno=fds["listen"])
+        await web.SockSite(runner, listening, backlog=BACKLOG).start()
+        system.ready()
+        log.debug("gateway_ready", address=settings.public_url)
+        await asyncio.Event().wait()
+
+
+def application(board: Switchboard, announcements: Announcements, health: Health) -> web.Application:
+    """The gateway's routes."""
+    guard = operator_only(board.settings.node.operator_token.get_secret_value())
+    app = web.Application(middlewares=[problems, guard], client_max_size=BODY_BYTES)
+    app[STORE], app[SWITCHBOARD] = board.store, board
+    signatures = Signatures(board.settings.twilio.auth_token.get_secret_value(), board.settings.public_url)
+    app.add_routes(call_routes())
+    app.add_routes(TwilioWebhooks(board, signatures).routes())
+    app.add_routes(
+        [
+            web.get("/v1/events", announcements.stream),
+            web.get("/v1/parts", health.parts),
+            web.get("/healthz", health.live),
+            web.get("/readyz", health.ready),
+            web.get("/", page("index.html")),
+            *(web.get(f"/{name}", page(name)) for name in ("console.css", "console.js", "icon.svg")),
+        ]
+    )
+    return app
+
+
+def page(name: str) -> Any:
+    """A handler for one file of the console."""
+
+    async def show(_request: web.Request) -> web.FileResponse:
+        policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+        headers = {
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+        }
+        return web.FileResponse(CONSOLE / name, headers=headers)
+
+    return show
+
+
+@contextlib.asynccontextmanager
+async def announcing(dsn: str, announcements: Announcements) -> AsyncIterator[None]:
+    """Tell the pages about every change of a call, for the length of the block."""
+
+    async def tell() -> None:
+        async for change in follow(dsn):
+            announcements.announce("call", {"call": change.call, "kind": change.kind})
+
+    task = asyncio.create_task(tell(), name="announcing")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,121 @@
+// The operator page: live calls, their transcript and timings. Plain DOM and server-sent events, no build step.
+
+const $ = (id) => document.getElementById(id);
+const LIVE = new Set(["created", "authorising", "dialing", "ringing", "in_progress", "ending"]);
+const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? sessionStorage.getItem("token") ?? "";
+if (token) sessionStorage.setItem("token", token);
+let chosen = null; // the call shown; null follows the newest
+
+async function ask(path, options = {}) {
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(path, { ...options, headers });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.status === 204 ? null : answer.json();
+}
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+const clock = (iso) => (iso ? new Date(iso).toLocaleTimeString() : "");
+
+function length(call) {
+  if (!call.answered_at) return "";
+  const until = call.ended_at ? new Date(call.ended_at) : new Date();
+  const seconds = Math.max(0, Math.round((until - new Date(call.answered_at)) / 1000));
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+async function refreshList() {
+  const { calls } = await ask("v1/calls");
+  $("none").hidden = calls.length > 0;
+  const shown = chosen ?? calls[0]?.id;
+  $("calls").replaceChildren(...calls.map((call) => {
+    const row = element("button");
+    row.type = "button";
+    row.setAttribute("aria-current", String(call.id === shown));
+    row.append(element("span", `${call.persona} · ${call.direction === "inbound" ? call.from_number : call.to_number}`));
+    const state = element("small");
+    state.append(element("span", call.state.replace("_", " "), `state ${call.state}`), ` ${clock(call.created_at)} ${length(call)}`);
+    row.append(state);
+    row.onclick = () => { chosen = call.id; refresh(); };
+    const item = element("li");
+    item.append(row);
+    return item;
+  }));
+  return shown;
+}
+
+function bubble(turn) {
+  const item = element("li", undefined, turn.who);
+  const words = element("p");
+  if (turn.who === "bot" && turn.text.startsWith(turn.spoken)) {
+    words.append(turn.spoken, element("span", turn.text.slice(turn.spoken.length), "unsaid"));
+  } else {
+    words.textContent = turn.who === "bot" ? turn.spoken || turn.text : turn.text;
+  }
+  item.append(words);
+  const t = turn.timings;
+  const notes = [];
+  if (t.voice_to_voice_ms !== undefined) notes.push(`answered in ${Math.round(t.voice_to_voice_ms)} ms`);
+  if (t.decision_ms !== undefined) notes.push(`turn decided in ${Math.round(t.decision_ms)} ms`);
+  item.append(element("span", [clock(turn.at), ...notes].join(" · "), "when"));
+  return item;
+}
+
+function drops(events) {
+  return events.filter((event) => event.kind === "resumed").map((event) => ({
+    at: event.at,
+    item: element("li", `The line dropped; the call went on in ${event.data.host ?? "another process"} (epoch ${event.epoch}).`, "bridge"),
+  }));
+}
+
+async function refreshCall(id) {
+  const { call, turns, events } = await ask(`v1/calls/${id}`);
+  $("call").hidden = false;
+  $("title").textContent = `${call.persona}, ${call.direction}`;
+  $("facts").textContent = [call.state.replace("_", " "), call.ended_reason?.replaceAll("_", " "), length(call), call.host && `host ${call.host}`, `epoch ${call.epoch}`].filter(Boolean).join(" · ");
+  $("hangup").hidden = !LIVE.has(call.state);
+  $("hangup").onclick = () => ask(`v1/calls/${id}`, { method: "DELETE" }).catch(report);
+  const recording = $("recording");
+  const source = `v1/calls/${id}/recording`;
+  recording.hidden = !call.recording || LIVE.has(call.state);
+  if (!recording.hidden && !recording.src.endsWith(source)) recording.src = source;
+  const lines = [...turns.map((turn) => ({ at: turn.at, item: bubble(turn) })), ...drops(events)];
+  lines.sort((a, b) => new Date(a.at) - new Date(b.at));
+  $("turns").replaceChildren(...lines.map((line) => line.item));
+  $("events").replaceChildren(...events.map((event) => {
+    const item = element("li");
+    item.append(element("span", clock(event.at)), element("span", event.kind), element("span", Object.keys(event.data).length ? JSON.stringify(event.data) : ""));
+    return item;
+  }));
+}
+
+function report(error) { $("link").textContent = error.message; $("link").className = ""; }
+
+let due = null;
+function refresh() { // at most four times a second, however many events arrive
+  due ??= setTimeout(async () => {
+    due = null;
+    try {
+      const id = await refreshList();
+      if (id) await refreshCall(id);
+    } catch (error) { report(error); }
+  }, 250);
+}
+
+const stream = new EventSource(token ? `v1/events?token=${encodeURIComponent(token)}` : "v1/events");
+stream.onopen = () => { $("link").textContent = "live"; $("link").className = "live"; refresh(); };
+stream.onerror = () => { $("link").textContent = "reconnecting…"; $("link").className = ""; };
+stream.addEventListener("call", refresh);
+setInterval(refresh, 5000);
+refresh();
+
+ask("v1/parts").then(({ parts }) => {
+  $("parts").replaceChildren(...parts.flatMap((part) => [
+    element("span", `${part.name}: ${part.engine}`, part.stand_in ? "stand-in" : ""), " ",
+  ]));
+}).catch(report);

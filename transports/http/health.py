@@ -1,0 +1,51 @@
+"""Liveness, readiness and the parts a node is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from transports.http.calls import reply
+from transports.parts import Part
+
+CHECK_SECONDS = 2.0
+Check = Callable[[], Awaitable[object]]
+
+
+class Health:
+    """Answers probes. Ready means that a call could be taken now.
+
+    Args:
+        checks: the hard dependencies by name; one that raises or takes too long makes the node unready.
+        parts: what `/v1/parts` shows.
+    """
+
+    def __init__(self, checks: Mapping[str, Check], parts: list[Part]) -> None:
+        self._checks, self._parts = checks, parts
+
+    async def live(self, request: web.Request) -> web.Response:
+        """GET /healthz: this process answers."""
+        return reply({"status": "live"})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """GET /readyz: 200 when every hard dependency answers, else 503; the body names each."""
+        answers = await asyncio.gather(*(self._check(check) for check in self._checks.values()))
+        found = dict(zip(self._checks, answers, strict=True))
+        ready = all(answer == "ok" for answer in answers)
+        return reply({"status": "ready" if ready else "unready", "checks": found}, status=200 if ready else 503)
+
+    async def parts(self, request: web.Request) -> web.Response:
+        """GET /v1/parts: each part of the node, and whether it is a stand-in."""
+        shown = [{"name": p.name, "engine": p.engine, "stand_in": p.stand_in} for p in self._parts]
+        return reply({"parts": shown})
+
+    @staticmethod
+    async def _check(check: Check) -> str:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await check()
+        except Exception as error:
+            return type(error).__name__
+        return "ok"

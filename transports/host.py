@@ -38,6 +38,7 @@ log = structlog.get_logger()
 START_SECONDS = 5.0  # for Twilio's first messages
 HEARTBEAT_SECONDS = 1.0
 CLAIM_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
 
 
 def prepare(args: Mapping[str, Any]) -> None:
@@ -165,7 +166,7 @@ async def main(system: System, args: Mapping[str, Any], _fds: Mapping[str, int])
     host = Host(system, told, desk, Tickets(settings.twilio.auth_token.get_secret_value()))
     app = web.Application()
     app.router.add_get("/twilio/media/{ticket}", host.media)
-    intake = Intake(Path(told.intake), app, host.admit)
+    intake = Intake(Path(told.intake), app, host.admit, shutdown_s=CLOSE_SECONDS)
     beating = asyncio.create_task(host.beat(), name="heartbeat")
     try:
         await turns.start()

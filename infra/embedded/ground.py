@@ -91,9 +91,7 @@ def make_private(folder: Path) -> None:
             f"{folder} cannot be used ({error.strerror}): set NODE_VAR to a folder of yours."
         ) from error
     if not readable:
-        raise EmbeddedError(
-            f"{folder} belongs to another user: run as that user or set NODE_VAR to another folder."
-        )
+        raise EmbeddedError(f"{folder} belongs to another user: run as that user or set NODE_VAR to another folder.")
 
 
 def short(folder: Path) -> Path:
@@ -140,13 +138,14 @@ def program_for(account: Account, root: Path, parts: tuple[str, ...]) -> Path:
     try:
         for part in parts:
             source, target = root / part, fresh / part
-            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
                 shutil.copytree(source, target, symlinks=True)
             else:
                 shutil.copy2(source, target)
-        for folder in (COPIES.parent, COPIES, fresh):
-            folder.chmod(0o755)
+        for path in (COPIES.parent, COPIES, fresh, *fresh.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755)  # whatever our umask, and that of the installation
         fresh.replace(copy)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -200,9 +199,7 @@ def sweep(data: Path, name: str) -> None:
     deadline = time.monotonic() + SWEEP_SECONDS
     while pids := leftovers(data, name):
         if time.monotonic() > deadline:
-            raise EmbeddedError(
-                f"Processes {pids} of an earlier {name} in {data} do not die: end them by hand."
-            )
+            raise EmbeddedError(f"Processes {pids} of an earlier {name} in {data} do not die: end them by hand.")
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)

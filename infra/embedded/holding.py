@@ -33,6 +33,7 @@ class Holding:
         self._on_change = on_change
         self._grace_s = grace_s
         self._settled = asyncio.Event()
+        self._changed = asyncio.Event()
         self._status = EmbeddedStatus(server.kind, "starting", datetime.now(UTC))
 
     @property
@@ -53,6 +54,13 @@ class Holding:
         await self._settled.wait()
         if self._status.state == "failed":
             raise EmbeddedError(f"The embedded {self.server.kind} cannot start: {self._status.reason}")
+
+    async def wait_change(self, seen: EmbeddedStatus) -> EmbeddedStatus:
+        """Wait until the status is another than `seen`, and return it."""
+        while self._status == seen:
+            self._changed.clear()
+            await self._changed.wait()
+        return self._status
 
     async def keep(self) -> None:
         """Stay connected to the keeper, electing who starts a new one when there is none; ends by
@@ -82,6 +90,7 @@ class Holding:
 
     def _note(self, status: EmbeddedStatus) -> None:
         self._status = status
+        self._changed.set()
         if status.state in {"ready", "failed"}:
             self._settled.set()
         else:
@@ -149,9 +158,7 @@ async def hold(
             async with asyncio.timeout(timeout_s):
                 await holding.wait_ready()
         except TimeoutError:
-            raise EmbeddedError(
-                f"The embedded {server.kind} was not ready within {timeout_s:.0f} s."
-            ) from None
+            raise EmbeddedError(f"The embedded {server.kind} was not ready within {timeout_s:.0f} s.") from None
         yield holding
     finally:
         keep.cancel()

@@ -178,11 +178,7 @@ class Keeper:
 
     def _last_words(self) -> str:
         log = self._server.folder / "server.log"
-        return (
-            log.read_bytes()[-REASON_BYTES:].decode(errors="replace").strip()
-            if log.exists()
-            else "it said nothing"
-        )
+        return log.read_bytes()[-REASON_BYTES:].decode(errors="replace").strip() if log.exists() else "it said nothing"
 
 
 def main(argv: list[str]) -> None:

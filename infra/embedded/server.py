@@ -104,6 +104,4 @@ class EmbeddedServer(ABC):
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
         if process.returncode != 0:
-            raise EmbeddedError(
-                f"{Path(argv[0]).name} failed: {said.decode(errors='replace').strip()[-600:]}"
-            )
+            raise EmbeddedError(f"{Path(argv[0]).name} failed: {said.decode(errors='replace').strip()[-600:]}")

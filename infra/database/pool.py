@@ -24,7 +24,7 @@ SERVER_AWAY: tuple[type[Exception], ...] = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # a query that was being sent when the server was killed
 )
-"""What a query raises while the server is away. It may or may not have been done: repeat it if that does no harm."""
+"""What a query raises while the server is away. It may have been done: repeat it only if that does no harm."""
 
 log = structlog.get_logger()
 

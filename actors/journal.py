@@ -18,16 +18,11 @@ import structlog
 from bots.record import Flow, Turn
 from infra.database.call_records import CallError, StaleEpoch
 from infra.database.calls import CallStore
+from infra.database.pool import SERVER_AWAY
 
 log = structlog.get_logger()
 Write = Callable[[], Awaitable[Any]]
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-)
+AWAY = SERVER_AWAY
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 PATIENT_TRIES = 5  # before a person is told
 BACKLOG = 2000  # entries; a call writes about one a second
@@ -124,7 +119,8 @@ class CallJournal:
             except asyncpg.DataError as error:  # a kind of InterfaceError, but ours to mend, not to wait out
                 log.error("journal_entry_malformed", error=str(error))
             except AWAY as error:
-                log.log(logging.WARNING if attempt == PATIENT_TRIES else logging.DEBUG, "journal_retries", error=repr(error))
+                level = logging.WARNING if attempt == PATIENT_TRIES else logging.DEBUG
+                log.log(level, "journal_retries", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
                 continue

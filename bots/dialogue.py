@@ -179,6 +179,7 @@ class Dialogue(FrameProcessor):
             self._give_up("pipeline_error")
         else:
             log.warning("apologising", failures=self._failures)
+            await self.broadcast_interruption()  # whatever is stuck behind us would hold up the apology, too
             await self._cue(Cue.APOLOGY)
 
     def _wait(self, seconds: float, then: Callable[[], object]) -> None:

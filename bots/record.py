@@ -67,7 +67,7 @@ class Record:
 
     async def heard(self, text: str, timings: dict[str, float]) -> Turn:
         """Write down what the caller said; returns when it is journalled."""
-        self.interrupted()
+        await self._interrupted()
         turn = self._append("caller", text, timings)
         turn.done = True
         await self._journal.heard(turn, self.flow)
@@ -75,7 +75,7 @@ class Record:
 
     async def replying(self, text: str, flow: Flow) -> Turn:
         """Write down what the bot decided to say and the flow state after it; returns when it is journalled."""
-        self.interrupted()
+        await self._interrupted()
         self.flow = dict(flow)
         turn = self._append("bot", text, {})
         await self._journal.replying(turn, self.flow)
@@ -104,11 +104,9 @@ class Record:
             await self._journal.spoke(turn)
         return turn
 
-    def interrupted(self) -> None:
+    async def _interrupted(self) -> None:
         """Another turn begins: whatever the bot was saying is over."""
-        turn = self.speaking
-        if turn is not None:
-            turn.done = True
+        await self.finished()
 
     async def consent(self, granted: bool) -> None:
         await self._journal.consent(granted)

@@ -12,13 +12,14 @@ from typing import Any
 
 import structlog
 
+from actors.journal import AWAY
 from actors.recordings import keep_recording
 from actors.runtime import Actor, Message
-from infra.database.call_records import Call, IllegalTransition
+from infra.database.call_records import Call, CallError, IllegalTransition
 from infra.database.call_states import CARRIER_STATUSES, outcome
 from infra.database.calls import CallStore
 from infra.settings import Settings
-from infra.telephony.carrier import CarrierDown, CarrierRefused
+from infra.telephony.carrier import CarrierDown, CarrierError, CarrierRefused
 from infra.telephony.twilio import carrier_of
 
 log = structlog.get_logger()
@@ -46,8 +47,8 @@ class Reconciler(Actor):
         if isinstance(message, Sweep):
             try:
                 for call in await self._store.orphans(QUIET):
-                    await self._reconcile(call)
-            except OSError as error:
+                    await self._attempt(call)
+            except AWAY as error:
                 log.debug("reconciler_waits", error=repr(error))
 
     async def stop(self, reason: str) -> None:
@@ -55,6 +56,13 @@ class Reconciler(Actor):
 
     def snapshot(self) -> dict[str, Any]:
         return {"repaired": self._repaired}
+
+    async def _attempt(self, call: Call) -> None:
+        """One call that cannot be repaired now keeps no other from it; the next sweep tries again."""
+        try:
+            await self._reconcile(call)
+        except (CarrierError, CallError) as error:
+            log.warning("not_reconciled", call=call.id, error=str(error))
 
     async def _reconcile(self, call: Call) -> None:
         sid = call.carrier_sid or await self._find(call)

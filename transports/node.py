@@ -27,7 +27,7 @@ from actors.runtime.forked import ForkedPlacement
 from infra.database import migrate
 from infra.database.calls import CallStore
 from infra.database.nodes import NodeStore
-from infra.database.pool import pool
+from infra.database.pool import SERVER_AWAY, pool
 from infra.embedded.holding import backing
 from infra.embedded.postgres import Postgres
 from infra.embedded.valkey import Valkey
@@ -233,5 +233,8 @@ def visible(url: str) -> str:
 async def beat(nodes: NodeStore, settings: Settings) -> None:
     """Tell the database that this node is there."""
     while True:
-        await nodes.heartbeat(settings.node.name, os.getpid())
+        try:
+            await nodes.heartbeat(settings.node.name, os.getpid())
+        except SERVER_AWAY as error:
+            log.debug("beat_missed", error=repr(error))
         await asyncio.sleep(NODE_BEAT_SECONDS)

@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
+from actors.journal import AWAY
 from actors.runtime import Actor, Message, Refused
 from infra.database.call_records import UnknownCall
+from infra.telephony.carrier import CarrierError
 from transports.http.calls import call_view
 from transports.switchboard import Switchboard
 
@@ -41,15 +43,20 @@ class OperatorDesk(Actor):
         self._board = board
 
     async def receive(self, message: Message) -> Message | None:
+        try:
+            return await self._act(message)
+        except (UnknownCall, CarrierError) as error:
+            raise Refused(str(error)) from error
+        except AWAY as error:  # an operator's question must not count as a crash of the node
+            raise Refused("the database cannot be reached; try again shortly") from error
+
+    async def _act(self, message: Message) -> Message | None:
         match message:
             case ListCalls(ended=ended):
                 store = self._board.store
                 calls = await (store.recent() if ended else store.live())
                 return Calls([msgspec.to_builtins(call_view(call)) for call in calls])
             case EndCall(call=call):
-                try:
-                    await self._board.hang_up(call, "operator")
-                except UnknownCall as error:
-                    raise Refused(str(error)) from error
+                await self._board.hang_up(call, "operator")
                 return Ended()
         return None

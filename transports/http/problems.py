@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import asyncpg
 import msgspec
 import structlog
 from aiohttp import web
 
+from actors.runtime import ActorError
 from infra.database.call_records import CarrierSidTaken, IllegalTransition, StaleEpoch, UnknownCall
+from infra.database.pool import SERVER_AWAY
 from infra.telephony.carrier import CarrierBusy, CarrierDown, CarrierRefused
 
 log = structlog.get_logger()
@@ -60,7 +61,9 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 502, "carrier-down", "The carrier cannot be reached. Try again shortly.", {"Retry-After": "5"}
             )
-        case OSError() | asyncpg.PostgresConnectionError() | asyncpg.InterfaceError():
+        case ActorError():
+            return Problem(503, "node-busy", "The node does not answer just now. Try again.", {"Retry-After": "1"})
+        case _ if isinstance(error, SERVER_AWAY):
             return Problem(503, "database-down", "The database cannot be reached. Try again.", {"Retry-After": "2"})
         case web.HTTPException():
             return Problem(error.status, error.reason.lower().replace(" ", "-"), error.text or error.reason)

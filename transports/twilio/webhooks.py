@@ -22,8 +22,8 @@ from transports.handoff import HandoffRefused, hand_over
 from transports.hosting import Grant
 from transports.http.problems import Problem
 from transports.switchboard import Switchboard
-from transports.twilio.signature import Signatures
 from transports.twilio.errors import TicketInvalid
+from transports.twilio.signature import Signatures
 from transports.twilio.twiml import hang_up, reject, say_and_hang_up
 
 log = structlog.get_logger()
@@ -52,12 +52,12 @@ class TwilioWebhooks:
         ]
 
     def patiently(self, handler: Handler) -> Handler:
-        """A call that is up is not dropped because the database is restarting: it waits and asks again."""
+        """A call that is up is not dropped because the database or the node restarts: it waits and asks again."""
 
         async def handle(request: web.Request) -> web.Response:
             try:
                 return await handler(request)
-            except AWAY as error:
+            except (*AWAY, ActorError) as error:
                 log.warning("webhook_waits", error=repr(error))
                 return twiml(self._come_back(request))
 
@@ -166,9 +166,7 @@ class TwilioWebhooks:
             return found
         structlog.contextvars.bind_contextvars(call=wanted)
         call = await self._store.get(wanted)
-        if (
-            sid and call.carrier_sid is None
-        ):  # the webhook overtook the reply to our own request, or it was lost
+        if sid and call.carrier_sid is None:  # the webhook overtook the reply to our own request, or it was lost
             return await self._store.bind_carrier_sid(call.id, sid)
         if sid and call.carrier_sid != sid:
             raise CarrierSidTaken(f"Call {call.id} is not the carrier's {sid}.")

@@ -143,28 +143,18 @@ class Settings(Section):
         )
         for choice, chosen, provider, key in choices:
             if chosen == provider and not key.get_secret_value():
-                raise ValueError(
-                    f"{choice}={provider} needs {provider.upper()}_API_KEY: set it or choose 'auto'"
-                )
+                raise ValueError(f"{choice}={provider} needs {provider.upper()}_API_KEY: set it or choose 'auto'")
         if self.speech.brain == "model" and not self.model_keys:
-            raise ValueError(
-                "SPEECH_BRAIN=model needs CEREBRAS_API_KEY or OPENAI_API_KEY: set one or choose 'auto'"
-            )
+            raise ValueError("SPEECH_BRAIN=model needs CEREBRAS_API_KEY or OPENAI_API_KEY: set one or choose 'auto'")
         local = {self.speech.listener, self.speech.voice} & {"whisper", "moonshine", "kokoro", "piper"}
         if local and self.speech.weights is None:
-            raise ValueError(
-                f"{', '.join(sorted(local))} needs SPEECH_WEIGHTS: set it to the folder of its weights"
-            )
+            raise ValueError(f"{', '.join(sorted(local))} needs SPEECH_WEIGHTS: set it to the folder of its weights")
         if self.calls.warm_hosts > self.calls.max_hosts:
-            raise ValueError(
-                "CALLS_WARM_HOSTS is more than CALLS_MAX_HOSTS: lower the one or raise the other"
-            )
+            raise ValueError("CALLS_WARM_HOSTS is more than CALLS_MAX_HOSTS: lower the one or raise the other")
         for name, schemes in ADDRESSES.items():
             value = _at(self, variables()[name])
             if value and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-                raise ValueError(
-                    f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}"
-                )
+                raise ValueError(f"{name} must start with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return self
 
     @property
@@ -216,9 +206,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None, **o
     environ = os.environ if environ is None else environ
     known = variables()
     if file is not None and not file.is_file():
-        raise SettingsError(
-            f"There is no settings file {file}; copy settings.sample.env there or drop --settings."
-        )
+        raise SettingsError(f"There is no settings file {file}; copy settings.sample.env there or drop --settings.")
     path = file or Path(".env")
     from_file = dotenv_values(path) if path.is_file() else {}
     for name in from_file:
@@ -228,9 +216,7 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None, **o
         if name not in known and _is_ours(name, known):
             raise SettingsError(f"Unknown setting {name} in the environment.{_suggest(name, known)}")
     tree: dict[str, Any] = {}
-    given = {k: v for k, v in from_file.items() if v} | {
-        k: v for k, v in environ.items() if k in known and v != ""
-    }
+    given = {k: v for k, v in from_file.items() if v} | {k: v for k, v in environ.items() if k in known and v != ""}
     for name, value in (given | {k.upper(): v for k, v in overrides.items()}).items():
         if name not in known:
             raise SettingsError(f"Unknown setting {name}.{_suggest(name, known)}")

@@ -36,9 +36,7 @@ SPEECH_KEYS = frozenset(
         "reply",
     }
 ).union({"content", "messages", "turns"})
-PERSON_KEYS = frozenset(
-    {"number", "from_number", "to_number", "phone", "caller", "callee", "email", "digits", "body"}
-)
+PERSON_KEYS = frozenset({"number", "from_number", "to_number", "phone", "caller", "callee", "email", "digits", "body"})
 SECRET_KEY = re.compile(r"token$|secret|password|api_?key|authorization|cookie|signature", re.IGNORECASE)
 PHONE = re.compile(r"(?:\+|%2B)\d(?:[ ().-]{0,2}\d){6,14}(?!\w)|(?<![\w.:+-])\d{10,15}(?![\w.:-])")
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
@@ -55,9 +53,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = (), *, personal_too: bool = True) -> None:
-        known = sorted(
-            {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True
-        )
+        known = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
         self._personal_too = personal_too
 

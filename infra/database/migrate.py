@@ -83,9 +83,7 @@ def read(folder: Path = FOLDER) -> tuple[Migration, ...]:
         found.append(Migration(int(match[1]), match[2], path.read_text(), rollback.read_text()))
     for expected, migration in enumerate(found, 1):
         if migration.number != expected:
-            raise MigrationError(
-                f"{migration.title}.sql comes where number {expected:04} is due: renumber it."
-            )
+            raise MigrationError(f"{migration.title}.sql comes where number {expected:04} is due: renumber it.")
     return tuple(found)
 
 
@@ -164,15 +162,11 @@ async def _agreed(connection: asyncpg.Connection, steps: Sequence[Migration]) ->
             )
         done[row["number"]] = row["applied_at"]
     if sorted(done) != list(range(1, len(done) + 1)):
-        raise MigrationError(
-            f"The applied migrations {sorted(done)} have a gap: restore the table from a backup."
-        )
+        raise MigrationError(f"The applied migrations {sorted(done)} have a gap: restore the table from a backup.")
     return done
 
 
-async def _run(
-    connection: asyncpg.Connection, step: Migration, text: str, record: str, *values: object
-) -> None:
+async def _run(connection: asyncpg.Connection, step: Migration, text: str, record: str, *values: object) -> None:
     try:
         async with connection.transaction():
             await connection.execute(text)
@@ -181,7 +175,6 @@ async def _run(
         problem = str(error).splitlines()[0].rstrip(".")
         verb = "apply" if text is step.up else "be taken back"
         raise MigrationError(
-            f"{step.title} does not {verb}: {problem}. "
-            "The schema is as it was before it; mend the file and try again."
+            f"{step.title} does not {verb}: {problem}. The schema is as it was before it; mend the file and try again."
         ) from error
     log.info("migration_applied" if text is step.up else "migration_taken_back", migration=step.title)

@@ -32,9 +32,7 @@ async def fetch(url: str, statement: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-async def test_up_up_again_down_up_on_a_filled_database_keeps_the_data(
-    empty_database_url: str, folder: Path
-) -> None:
+async def test_up_up_again_down_up_on_a_filled_database_keeps_the_data(empty_database_url: str, folder: Path) -> None:
     """COM-61: running twice changes nothing; a step taken back and applied again leaves other data alone."""
     url = empty_database_url
     assert await migrate.up(url, folder=folder) == ("0001_cats", "0002_ages")
@@ -73,13 +71,9 @@ async def objects(url: str) -> list[str]:
 async def test_a_step_that_fails_leaves_the_version_before_it(empty_database_url: str, folder: Path) -> None:
     """COM-61: a failing migration stops the deploy, and what served before still can."""
     write(folder, 3, "broken", "alter table cats add colour text; select no_such_function();", "select 1;")
-    with pytest.raises(
-        MigrationError, match=r"0003_broken does not apply: .*no_such_function.*mend the file"
-    ):
+    with pytest.raises(MigrationError, match=r"0003_broken does not apply: .*no_such_function.*mend the file"):
         await migrate.up(empty_database_url, folder=folder)
-    columns = await fetch(
-        empty_database_url, "select * from information_schema.columns where table_name = 'cats'"
-    )
+    columns = await fetch(empty_database_url, "select * from information_schema.columns where table_name = 'cats'")
     assert {row["column_name"] for row in columns} == {"name", "age"}
     steps = await migrate.status(empty_database_url, folder=folder)
     assert [step.applied_at is not None for step in steps] == [True, True, False]
@@ -94,9 +88,7 @@ async def test_a_changed_or_missing_file_is_refused(empty_database_url: str, fol
         migrate.up(empty_database_url, folder=folder),
         migrate.down(empty_database_url, 0, folder=folder),
     ):
-        with pytest.raises(
-            MigrationError, match=r"0002_ages\.sql was changed .*put the change into a new migration"
-        ):
+        with pytest.raises(MigrationError, match=r"0002_ages\.sql was changed .*put the change into a new migration"):
             await act
     (folder / "0002_ages.sql").unlink()
     (folder / "0002_ages.rollback.sql").unlink()

@@ -35,9 +35,7 @@ def test_steps_are_read_in_order_with_their_rollbacks(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_folder_that_makes_no_sense_is_refused(
-    tmp_path: Path, names: tuple[str, ...], sentence: str
-) -> None:
+def test_a_folder_that_makes_no_sense_is_refused(tmp_path: Path, names: tuple[str, ...], sentence: str) -> None:
     """COM-61: each step is numbered once and has a rollback."""
     write(tmp_path, *names)
     with pytest.raises(MigrationError, match=sentence):

@@ -16,9 +16,7 @@ def test_a_statement_is_found_by_its_name(tmp_path: Path) -> None:
     cats = load("cats", "by_owner", "feed", folder=tmp_path)
     assert cats.by_owner == "-- oldest first\nselect 1"
     assert cats.feed == "select 2"
-    with pytest.raises(
-        AttributeError, match=r"queries/cats\.sql has no query named fed; did you mean feed\?"
-    ):
+    with pytest.raises(AttributeError, match=r"queries/cats\.sql has no query named fed; did you mean feed\?"):
         _ = cats.fed
 
 

@@ -98,9 +98,7 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
         ({"DEEPGRAM_URL": "https://x"}, "DEEPGRAM_URL must start with wss:// or ws://."),
     ],
 )
-def test_wrong_settings_give_one_sentence_that_says_what_to_change(
-    environ: dict[str, str], sentence: str
-) -> None:
+def test_wrong_settings_give_one_sentence_that_says_what_to_change(environ: dict[str, str], sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(environ=environ)
     assert sentence in str(caught.value)
@@ -111,21 +109,14 @@ def test_wrong_settings_give_one_sentence_that_says_what_to_change(
 def test_unknown_names_in_the_file_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "node.env"
     file.write_text("NODE_PROT=1\n")
-    with pytest.raises(
-        SettingsError, match=r"node\.env: unknown setting NODE_PROT\. Did you mean NODE_PORT\?"
-    ):
+    with pytest.raises(SettingsError, match=r"node\.env: unknown setting NODE_PROT\. Did you mean NODE_PORT\?"):
         load(file, environ={})
-    with pytest.raises(
-        SettingsError, match=r"There is no settings file .*missing\.env; copy settings\.sample\.env"
-    ):
+    with pytest.raises(SettingsError, match=r"There is no settings file .*missing\.env; copy settings\.sample\.env"):
         load(tmp_path / "missing.env", environ={})
 
 
 def test_variables_of_other_programs_are_left_alone() -> None:
-    assert (
-        load(environ={"NODE_PATH": "/x", "NODE_ENV": "y", "OPENAI_BASE_URL": "z", "PATH": "/bin"})
-        == Settings()
-    )
+    assert load(environ={"NODE_PATH": "/x", "NODE_ENV": "y", "OPENAI_BASE_URL": "z", "PATH": "/bin"}) == Settings()
 
 
 def test_every_mistake_is_told_at_once() -> None:
@@ -136,11 +127,7 @@ def test_every_mistake_is_told_at_once() -> None:
 
 def test_secrets_never_appear_in_what_settings_say_of_themselves() -> None:
     """COM-56: no secret reaches a log by way of repr, str, JSON or an error."""
-    named = [
-        name
-        for name in variables()
-        if name.endswith(("_KEY", "_TOKEN")) or name in {"DATABASE_URL", "REDIS_URL"}
-    ]
+    named = [name for name in variables() if name.endswith(("_KEY", "_TOKEN")) or name in {"DATABASE_URL", "REDIS_URL"}]
     schemes = {"DATABASE_URL": "postgresql://", "REDIS_URL": "redis://"}
     settings = load(environ={name: f"{schemes.get(name, '')}hidden-{name}" for name in named})
     assert len(named) == 8
@@ -154,10 +141,7 @@ def test_secrets_never_appear_in_what_settings_say_of_themselves() -> None:
 
 def test_the_public_address_is_where_we_listen_unless_it_is_told() -> None:
     assert load(environ={"NODE_PORT": "81"}).public_url == "http://127.0.0.1:81"
-    assert (
-        load(environ={"NODE_PUBLIC_URL": "https://calls.example.com/"}).public_url
-        == "https://calls.example.com"
-    )
+    assert load(environ={"NODE_PUBLIC_URL": "https://calls.example.com/"}).public_url == "https://calls.example.com"
 
 
 def test_every_section_refuses_what_it_does_not_know() -> None:

@@ -87,9 +87,7 @@ def test_the_default_level_tells_no_number_word_or_secret(logs: Callable[..., Li
 def test_debug_level_shows_what_was_said_but_no_secret(logs: Callable[..., Lines]) -> None:
     """COM-56: an operator may look at speech on purpose; secrets stay out at every level."""
     lines = logs(LOG_LEVEL="debug")
-    structlog.get_logger().debug(
-        "turn", text="hello", to_number="+15550100001", api_key="xyz", why="hidden-token"
-    )
+    structlog.get_logger().debug("turn", text="hello", to_number="+15550100001", api_key="xyz", why="hidden-token")
     line = lines()[0]
     assert (line["text"], line["to_number"], line["api_key"], line["why"]) == (
         "hello",

@@ -13,7 +13,7 @@ import structlog
 
 from actors.runtime.actor import Actor, Context, Later, Ticker
 from actors.runtime.children import Children
-from actors.runtime.clock import finished_within
+from actors.runtime.clock import Timer, finished_within
 from actors.runtime.errors import ActorError, ActorFailed, ActorGone, Refused
 from actors.runtime.mailbox import Envelope, Mailbox
 from actors.runtime.messages import Down, Message
@@ -77,6 +77,7 @@ class Cell:
         self._observers: dict[int, OnDown] = {}
         self._serial = itertools.count()
         self._task: asyncio.Task[None] | None = None
+        self._overdue: Timer | None = None
 
     def launch(self) -> None:
         """Begin the life of the actor; `started` and `ended` tell the rest."""
@@ -110,8 +111,8 @@ class Cell:
         self._verdict = Exit(reason, ordered=ordered)
         if self.has_started:
             self.mailbox.wake()
-            self.system.clock.call_later(self.spec.stop_s, self._force)
-        else:
+            self._overdue = self.system.clock.call_later(self.spec.stop_s, self._force)
+        elif ordered:
             self._force()
 
     def crash(self, error: BaseException) -> None:
@@ -313,6 +314,8 @@ class Cell:
         self._verdict = outcome
         for work in self._tasks:
             work.cancel()
+        if self._overdue is not None:
+            self._overdue.cancel()
         self.system.forget(self)
         left = self.mailbox.drain()
         for reply in [*(envelope.reply for envelope in left), *list(self._deferred)]:

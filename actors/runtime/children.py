@@ -150,10 +150,12 @@ class Children:
         child.restarts += 1
         delay_s = policy.backoff.delay_s(len(child.recent), self._system.rng)
         log.info("actor.restarting", actor=child.spec.name, delay_s=round(delay_s, 3), reason=reason)
-        if policy.strategy == "one_for_one":
+        if policy.strategy != "one_for_one":
+            self._run(self._start_round, delay_s)
+        elif delay_s > 0:
             child.timer = self._system.clock.call_later(delay_s, self._run, self._revive, child)
         else:
-            self._run(self._start_round, delay_s)
+            self._run(self._revive, child)
 
     # One for one
 

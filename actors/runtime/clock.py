@@ -62,6 +62,12 @@ class _Entry:
 
     def cancel(self) -> None:
         self.cancelled = True
+        self.args = ()
+        self.callback = _nothing
+
+
+def _nothing() -> None:
+    """What a cancelled timer holds, so that it keeps nobody alive."""
 
 
 class ManualClock:

@@ -183,7 +183,7 @@ async def broken(system: System, args: dict[str, Any], fds: dict[str, int]) -> N
 
 async def litter(system: System, args: dict[str, Any], fds: dict[str, int]) -> None:
     """Starts a program of its own and reports its number."""
-    program = subprocess.Popen(["sleep", "600"])
+    program = subprocess.Popen(["sleep", "600"])  # noqa: ASYNC220 - left behind on purpose
     system.report(lambda: {"program": program.pid})
     system.ready()
     await asyncio.Event().wait()

@@ -159,7 +159,7 @@ class Launcher:
         self._forked[pid] = launched
         return launched
 
-    async def start_template(self, modules: tuple[str, ...], prepare: str) -> Launched:
+    async def start_template(self, modules: tuple[str, ...], prepare: str, told: dict[str, Any]) -> Launched:
         """Start a template and wait until it has imported and prepared everything."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -169,7 +169,7 @@ class Launcher:
         ours.setblocking(False)
         loop.add_reader(ours, self._take, ours)
         try:
-            packets.send(ours, packets.Preload(list(modules), prepare), [])
+            packets.send(ours, packets.Preload(list(modules), prepare, told), [])
             died = asyncio.ensure_future(launched.exited.wait())
             either: list[asyncio.Future[Any]] = [died, self._prepared]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

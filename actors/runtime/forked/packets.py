@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import os
 import socket
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ class Preload(msgspec.Struct, tag="preload", frozen=True):
 
     modules: list[str]
     prepare: str
+    told: dict[str, Any]
 
 
 class Prepared(msgspec.Struct, tag="prepared", frozen=True):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ProcessFailed
@@ -45,15 +45,24 @@ class Fleet(Actor):
 class ForkedPlacement:
     """Starts processes for a system, which becomes their hub; `system.spawn(ProcessSpec(...))` ends here.
 
-    `preload` are the modules that the template imports, `prepare` a `"module:function"` that it calls afterwards.
+    `preload` are the modules that the template imports, `prepare` a `"module:function"` that it calls afterwards
+    with `told`, which must fit msgpack.
     Without `preload` and `prepare` the template is still there and forks bare interpreters. Open it in the main
     thread of a process that itself never forks without exec.
     """
 
-    def __init__(self, system: System, *, preload: tuple[str, ...] = (), prepare: str = "") -> None:
+    def __init__(
+        self,
+        system: System,
+        *,
+        preload: tuple[str, ...] = (),
+        prepare: str = "",
+        told: dict[str, Any] | None = None,
+    ) -> None:
         self._system = system
         self._preload = tuple(preload)
         self._prepare = prepare
+        self._told = told or {}
         self._launcher: Launcher | None = None
         self._fleet: Fleet | None = None
         self._processes: dict[str, Process] = {}
@@ -70,7 +79,7 @@ class ForkedPlacement:
             ActorSpec(
                 Template,
                 "template",
-                {"launcher": launcher, "preload": self._preload, "prepare": self._prepare},
+                {"launcher": launcher, "preload": self._preload, "prepare": self._prepare, "told": self._told},
                 restart="permanent",
             )
         )

@@ -93,12 +93,13 @@ class Process(Actor):
         came_up = up.done()
         up.cancel()
         died.cancel()
+        if came_up:
+            return
         if launched.exited.is_set():
             raise ProcessFailed(f"{spec.name} {describe(launched.code)} before it was up")
-        if not came_up:
-            launched.signal(signal.SIGUSR1)
-            await asyncio.sleep(DUMP_S)
-            raise ProcessFailed(f"{spec.name} was not up within {spec.start_s:g} s")
+        launched.signal(signal.SIGUSR1)
+        await asyncio.sleep(DUMP_S)
+        raise ProcessFailed(f"{spec.name} was not up within {spec.start_s:g} s")
 
     async def _abandon(self) -> None:
         if self._launched is not None:
@@ -224,15 +225,16 @@ class Process(Actor):
 class Template(Actor):
     """Stands for the template process, so that its death is a crash and its return a restart."""
 
-    def __init__(self, launcher: Launcher, preload: tuple[str, ...], prepare: str) -> None:
+    def __init__(self, launcher: Launcher, preload: tuple[str, ...], prepare: str, told: dict[str, Any]) -> None:
         self._launcher = launcher
         self._preload = preload
         self._prepare = prepare
+        self._told = told
         self._launched: Launched | None = None
         self._stopping = False
 
     async def start(self) -> None:
-        self._launched = await self._launcher.start_template(self._preload, self._prepare)
+        self._launched = await self._launcher.start_template(self._preload, self._prepare, self._told)
         self.context.run(self._wait_exit(self._launched))
 
     async def _wait_exit(self, launched: Launched) -> None:

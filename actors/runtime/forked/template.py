@@ -61,7 +61,7 @@ def _prepare(order: packets.Preload) -> str:
         for module in order.modules:
             importlib.import_module(module)
         if order.prepare:
-            resolve(order.prepare)()
+            resolve(order.prepare)(order.told)
     except Exception as error:
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"

@@ -6,7 +6,6 @@ process dies another one claims the next epoch and goes on (docs/architecture.md
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import structlog
 
 from actors.journal import CallJournal
 from actors.orders import HangUp, LetGo, Move
-from actors.recordings import keep_recording
+from actors.recordings import join_recording
 from actors.runtime import Actor, Message
 from bots.conversation import Conversation, Engines, Line
 from bots.cues import Cue
@@ -151,8 +150,10 @@ class CallActor(Actor):
                 log.debug("call_was_over", state=late.call.state)
 
         await self._journal.write(ending)
+        recording = await join_recording(call.id, self._folder)
+        if recording is not None:
+            await self._journal.write(lambda: store.recording(call.id, str(recording)))
         await self._journal.flush(SETTLE_SECONDS)
-        await keep_recording(store, call.id, self._folder)
 
     async def _move(self, within_s: float) -> None:
         """Wait for a moment in which nobody speaks, then let go."""

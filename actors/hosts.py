@@ -28,17 +28,19 @@ class Reserve(Message, tag="reserve"):
 
 
 class Claim(Message, tag="claim"):
-    """The media socket of a call has arrived: name the host that takes it."""
+    """The media socket of a call has arrived by this ticket: name the host that takes it."""
 
     call: str
+    ticket: int = 0
 
 
 class Release(Message, tag="release"):
-    """The call has left this host, or, without a host, it is over or will not come."""
+    """The media of a call's ticket has left this host, or, without a host, the call is over or will not come."""
 
     control: ClassVar[bool] = True
     call: str
     host: str = ""
+    ticket: int = 0
 
 
 class DrainHost(Message, tag="drain_host"):
@@ -86,7 +88,7 @@ class Host:
 
     name: str
     intake: str
-    calls: set[str] = field(default_factory=set)
+    calls: dict[str, int] = field(default_factory=dict)  # call id to the ticket its media came by
     draining: bool = False
 
 
@@ -132,10 +134,10 @@ class HostKeeper(Actor):
         match message:
             case Reserve(call=call):
                 return self._reserve(call)
-            case Claim(call=call):
-                return self._claim(call)
-            case Release(call=call, host=host):
-                self._release(call, host)
+            case Claim(call=call, ticket=ticket):
+                return self._claim(call, ticket)
+            case Release(call=call, host=host, ticket=ticket):
+                self._release(call, host, ticket)
             case Refill():
                 self._refill()
             case Down(address=address, reason=reason):
@@ -162,6 +164,8 @@ class HostKeeper(Actor):
             return Reserved()
         if self._draining:
             return Full("this node is draining")
+        if any(call in host.calls and not host.draining for host in self._hosts.values()):
+            return Reserved()  # a call that comes back has its slot until it takes another
         busy = sum(len(host.calls) for host in self._hosts.values()) + len(self._reserved)
         if busy >= self._limits.max_hosts * self._limits.per_host:
             return Full("every slot is taken")
@@ -175,29 +179,31 @@ class HostKeeper(Actor):
         self._refill()
         return Reserved()
 
-    def _claim(self, call: str) -> Message:
+    def _claim(self, call: str, ticket: int) -> Message:
         if self._draining:
             return Full("this node is draining", retry_after=1)
         for host in self._hosts.values():
-            host.calls.discard(call)  # a resumed call leaves the slot it had
+            if ticket and host.calls.get(call, 0) >= ticket:
+                return Full("this ticket has been used", retry_after=1)
+            host.calls.pop(call, None)  # a resumed call leaves the slot it had
         room = [h for h in self._hosts.values() if not h.draining and len(h.calls) < self._limits.per_host]
         self._refill()
         if not room:
             return Full("no host has a free slot", retry_after=1)
         # Fill up the fullest host that keeps time: idle hosts stay warm for the next burst.
         host = min(room, key=lambda h: (self._lags(h), -len(h.calls)))
-        host.calls.add(call)
+        host.calls[call] = ticket
         self._reserved.pop(call, None)
         self._refill()
         return Placed(host.name, host.intake)
 
-    def _release(self, call: str, name: str) -> None:
+    def _release(self, call: str, name: str, ticket: int) -> None:
         if not name:
             self._reserved.pop(call, None)
         for host in self._hosts.values():
-            # A call that moved on holds a slot elsewhere; its old host must not free that one.
-            if name in ("", host.name):
-                host.calls.discard(call)
+            # A call that came back holds a newer slot, maybe on the same host; its old stream must not free that one.
+            if name in ("", host.name) and (not ticket or host.calls.get(call) == ticket):
+                host.calls.pop(call, None)
 
     def _lags(self, host: Host) -> bool:
         return self._report(host.name).lag_p99_ms > self._limits.max_lag_ms
@@ -264,4 +270,5 @@ class HostKeeper(Actor):
             "pss_mb": status.pss_mb,
             "lag_p99_ms": status.lag_p99_ms,
             "age_s": status.age_s,
+            "report": status.report,
         }

@@ -1,6 +1,6 @@
 """A conversation: the pipeline of one call, from the first word to a truthful end.
 
-    line in → turn taker → listener → dialogue → speaker → voice → line out → heard
+    line in → tap → turn taker → listener → dialogue → speaker → voice → line out → heard
 
 The caller's audio ends at the dialogue; words flow on as frames. Nothing here knows which carrier, which provider
 or which process: the line, the engines and the record are handed in.
@@ -23,7 +23,7 @@ from pipecat.workers.base_worker import WorkerParams
 
 from bots.cues import Cue
 from bots.dialogue import Dialogue, Patience
-from bots.heard import Heard
+from bots.heard import CallerTap, Heard
 from bots.models.port import Model
 from bots.record import Record
 from bots.recording import Recorder
@@ -157,6 +157,7 @@ class Conversation:
         pipeline = Pipeline(
             [
                 line_in,
+                CallerTap(self._recorder.caller),
                 engines.taker,
                 engines.listener,
                 self._dialogue,

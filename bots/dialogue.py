@@ -120,7 +120,7 @@ class Dialogue(FrameProcessor):
     async def say(self, cue: Cue) -> None:
         """Speak out of turn, for example when the time is up."""
         self._stop_waiting()
-        await self.broadcast_interruption()
+        await self.broadcast_interruption()  # type: ignore[no-untyped-call]
         await self._cue(cue)
 
     async def cleanup(self) -> None:
@@ -128,7 +128,7 @@ class Dialogue(FrameProcessor):
         if self._answering is not None:
             await self.cancel_task(self._answering)
             self._answering = None
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
 
     def _segment_closed(self, finalized: bool) -> None:
         if finalized:
@@ -179,7 +179,8 @@ class Dialogue(FrameProcessor):
             self._give_up("pipeline_error")
         else:
             log.warning("apologising", failures=self._failures)
-            await self.broadcast_interruption()  # whatever is stuck behind us would hold up the apology, too
+            # Whatever is stuck behind us would hold up the apology, too.
+            await self.broadcast_interruption()  # type: ignore[no-untyped-call]
             await self._cue(Cue.APOLOGY)
 
     def _wait(self, seconds: float, then: Callable[[], object]) -> None:

@@ -1,4 +1,6 @@
-"""What the caller heard: stands behind the output and writes down what really left the line.
+"""What was heard on both sides: what the caller heard, and for the recording what we did.
+
+`Heard` stands behind the output and writes down what really left the line.
 
 Text frames travel in order with the audio they belong to, so a text seen here has been sent; what a barge-in
 discarded never arrives. That is why the record, and the model's context built from it, hold only spoken words.
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     Frame,
+    InputAudioRawFrame,
     InterruptionFrame,
     OutputAudioRawFrame,
     TTSTextFrame,
@@ -76,3 +79,20 @@ class Heard(FrameProcessor):
             turn.timings["cue_to_sound_ms"] = round((now - cued) * 1000, 1)
         if voice_stopped:
             turn.timings["voice_to_voice_ms"] = round((now - voice_stopped) * 1000, 1)
+
+
+class CallerTap(FrameProcessor):
+    """Stands right behind the input and shows every chunk of the caller's audio to the recording."""
+
+    def __init__(self, audio: Callable[[bytes], None]) -> None:
+        super().__init__(name="caller_tap", enable_direct_mode=True)
+        self._audio = audio
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        if isinstance(frame, InputAudioRawFrame):
+            self._audio(frame.audio)
+            if self._next is not None:  # no push_frame: its bookkeeping is for observers, and we have none
+                await self._next.queue_frame(frame, direction)
+            return
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)

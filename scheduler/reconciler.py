@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from actors.journal import AWAY
-from actors.recordings import keep_recording
+from actors.recordings import keep_left_over
 from actors.runtime import Actor, Message
 from infra.database.call_records import Call, CallError, IllegalTransition
 from infra.database.call_states import CARRIER_STATUSES, outcome
@@ -48,6 +48,7 @@ class Reconciler(Actor):
             try:
                 for call in await self._store.orphans(QUIET):
                     await self._attempt(call)
+                await keep_left_over(self._store, Path(self._settings.node.var) / "recordings", QUIET)
             except AWAY as error:
                 log.debug("reconciler_waits", error=repr(error))
 
@@ -78,7 +79,6 @@ class Reconciler(Actor):
             if sid and status is not None:
                 await self._carrier.end(sid)
             await self._finish(call, "stream_lost" if call.epoch else "media_never_arrived")
-        await keep_recording(self._store, call.id, Path(self._settings.node.var) / "recordings" / call.id)
 
     async def _find(self, call: Call) -> str | None:
         """The carrier's id of a call whose dial got no answer; it may have been placed all the same."""

@@ -82,16 +82,16 @@ class Host:
             claiming.cancel()
             log.warning("media_refused", error=str(error))
             await ws.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode()[:120])
-            await self._released(ticket.call_id)
+            await self._released(ticket)
             return ws
-        await self._run(claim, ws, start)
+        await self._run(claim, ws, start, ticket)
         return ws
 
     async def _claim(self, ticket: Ticket) -> Claim:
         async with asyncio.timeout(CLAIM_SECONDS):
             return await self._desk.store.claim(ticket.call_id, ticket.serial, self._args.node, self._args.name)
 
-    async def _run(self, claim: Claim, ws: web.WebSocketResponse[bool], start: StreamStart) -> None:
+    async def _run(self, claim: Claim, ws: web.WebSocketResponse[bool], start: StreamStart, ticket: Ticket) -> None:
         call = claim.call
         actor = CallActor(claim, MediaStreamTransport(ws, start), self._desk)
         try:
@@ -102,11 +102,11 @@ class Host:
             if self.calls.get(call.id, (None, 0))[1] == call.epoch:
                 del self.calls[call.id]
             await ws.close()
-            await self._released(call.id)
+            await self._released(ticket)
 
-    async def _released(self, call_id: str) -> None:
+    async def _released(self, ticket: Ticket) -> None:
         try:
-            await self._keeper.tell(Release(call_id, self._args.name))
+            await self._keeper.tell(Release(ticket.call_id, self._args.name, ticket.serial))
         except ActorError as error:
             log.warning("release_not_told", error=str(error))
 
@@ -173,7 +173,7 @@ async def main(system: System, args: Mapping[str, Any], _fds: Mapping[str, int])
         await room.start()
         await system.spawn(ActorSpec(lambda: Drainer(host, settings.node.drain_seconds), name=f"{told.name}/drainer"))
         await intake.start()
-        system.report(lambda: {"calls": len(host.calls)})
+        system.report(lambda: {"calls": len(host.calls), "turns": turns.status().outcomes})
         system.ready()
         log.debug("host_ready", seconds=round(time.monotonic() - began, 3))
         await asyncio.Event().wait()

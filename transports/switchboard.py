@@ -49,9 +49,9 @@ class Switchboard:
         answer = await self.keeper.ask(Reserve(call.id), timeout=ASK_SECONDS)
         return answer if isinstance(answer, Full) else None
 
-    async def claim_host(self, call_id: str) -> Placed | Full:
-        """The host that takes the call's media socket."""
-        answer = await self.keeper.ask(Claim(call_id), timeout=ASK_SECONDS)
+    async def claim_host(self, call_id: str, ticket: int) -> Placed | Full:
+        """The host that takes the call's media socket, which came by this ticket."""
+        answer = await self.keeper.ask(Claim(call_id, ticket), timeout=ASK_SECONDS)
         assert isinstance(answer, (Placed, Full))
         return answer
 
@@ -105,9 +105,7 @@ class Switchboard:
         with contextlib.suppress(ActorError):
             await self.find(call_id).tell(HangUp(reason))
             return
-        if call.host is not None and call.state == "in_progress":
-            await self.store.signal(call_id, "hang_up", {"reason": reason})
-            return
+        # Nobody here holds it. The carrier ends its stream, and whoever holds it learns by that.
         with contextlib.suppress(IllegalTransition):
             await self.store.advance(call_id, "ending", reason=reason)
         if call.carrier_sid:

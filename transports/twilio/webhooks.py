@@ -28,6 +28,7 @@ from transports.twilio.twiml import hang_up, reject, say_and_hang_up
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.Response]]
+NOT_NOW: tuple[type[Exception], ...] = (*AWAY, ActorError)
 HAND_OVER_SECONDS = 3.0
 COME_BACK_TRIES = 30
 APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. Goodbye."
@@ -57,7 +58,7 @@ class TwilioWebhooks:
         async def handle(request: web.Request) -> web.Response:
             try:
                 return await handler(request)
-            except (*AWAY, ActorError) as error:
+            except NOT_NOW as error:
                 log.warning("webhook_waits", error=repr(error))
                 return twiml(self._come_back(request))
 
@@ -136,7 +137,7 @@ class TwilioWebhooks:
             ticket = self._board.tickets.read(token)
         except TicketInvalid as error:
             raise Problem(403, "ticket-invalid", "The media ticket is not ours or has expired.") from error
-        placed = await self._board.claim_host(ticket.call_id)
+        placed = await self._board.claim_host(ticket.call_id, ticket.serial)
         intake = getattr(placed, "intake", None)
         if intake is None:
             log.warning("media_refused", call=ticket.call_id, why=getattr(placed, "why", ""))

@@ -16,7 +16,7 @@ FILTER_DELAY_MS = (FILTER_TAPS - 1) / 2 / 16
 MULAW_SILENCE = b"\xff"
 
 _BIAS = 0x84
-_CLIP = 32635
+_CLIP = 8191
 _INT16_MIN, _INT16_MAX = -32768, 32767
 
 
@@ -31,10 +31,10 @@ def _decoding_table() -> NDArray[np.int16]:
 
 def _encoding_table() -> NDArray[np.uint8]:
     """The μ-law byte of each sample, indexed by the sample's bits as an unsigned number."""
-    sample = np.arange(65536, dtype=np.uint16).astype(np.int16).astype(np.int32)
-    magnitude = np.minimum(np.abs(sample), _CLIP) + _BIAS
-    exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 7
-    mantissa = (magnitude >> (exponent + 3)) & 0x0F
+    sample = np.arange(65536, dtype=np.uint16).astype(np.int16).astype(np.int32) >> 2  # G.711 codes 14 bits
+    magnitude = np.minimum(np.abs(sample) + (_BIAS >> 2), _CLIP)
+    exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 5
+    mantissa = (magnitude >> (exponent + 1)) & 0x0F
     sign = np.where(sample < 0, 0x80, 0)
     table: NDArray[np.uint8] = (~(sign | (exponent << 4) | mantissa) & 0xFF).astype(np.uint8)
     return table

@@ -59,6 +59,8 @@ class Sender(BaseOutputTransport.MediaSender):
 
     async def handle_audio_frame(self, frame: OutputAudioRawFrame) -> None:
         """Queue audio in chunks. Beyond the queue's bound it is dropped and reported once."""
+        if self._output.interrupting and frame.interruptible:
+            return
         self._still_speaking()
         if self._audio_queue.qsize() >= self._max_chunks:
             if not self._overflowed:
@@ -98,7 +100,7 @@ class Sender(BaseOutputTransport.MediaSender):
             if isinstance(frame, EndFrame):
                 return
             try:
-                if not await self._play(frame):
+                if (self._output.interrupting and frame.interruptible) or not await self._play(frame):
                     continue
                 if isinstance(frame, OutputAudioRawFrame):
                     await hand_on(self._transport, frame)

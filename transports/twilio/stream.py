@@ -240,6 +240,7 @@ class MediaStreamOutput(BaseOutputTransport):
         self._encode = Encoder(transport.start.stream_sid)
         self._sleeper: asyncio.Future[None] | None = None
         self._generation = 0  # of speech; a barge-in starts the next
+        self.interrupting = False
         self._marked = True
         self._marks = 0
         self._echo = asyncio.Event()
@@ -282,11 +283,21 @@ class MediaStreamOutput(BaseOutputTransport):
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         if isinstance(frame, InterruptionFrame):
-            # First of all: every millisecond here is one that the bot talks over the caller.
+            await self._barge_in(frame, direction)
+        else:
+            await super().process_frame(frame, direction)
+
+    async def _barge_in(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
+        # `clear` first: every millisecond is one that the bot talks over the caller. Pipecat empties its queues
+        # only further on, and until then nothing of the old speech may slip out behind the `clear`.
+        self.interrupting = True
+        try:
             self._interrupt()
             if self.playout.clear():
                 await self.line.send(self._encode.clear)
-        await super().process_frame(frame, direction)
+            await super().process_frame(frame, direction)
+        finally:
+            self.interrupting = False
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Send when its time has come; False if the line has ended or a barge-in overtook the frame."""
@@ -296,6 +307,8 @@ class MediaStreamOutput(BaseOutputTransport):
             await self._sleep(wait)
             if generation != self._generation and frame.interruptible:
                 return False
+        if self.interrupting and frame.interruptible:
+            return False
         mulaw = mulaw_encode(frame.audio)
         # Accounted for before the write, which may wait: a barge-in meanwhile must know of it.
         if line.ended:

@@ -118,7 +118,7 @@ class CallJournal:
                 self._superseded()
             except asyncpg.DataError as error:  # a kind of InterfaceError, but ours to mend, not to wait out
                 log.error("journal_entry_malformed", error=str(error))
-            except AWAY as error:
+            except SERVER_AWAY as error:
                 level = logging.WARNING if attempt == PATIENT_TRIES else logging.DEBUG
                 log.log(level, "journal_retries", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])

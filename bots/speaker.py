@@ -30,6 +30,7 @@ from bots.scripted import Reply, ScriptedBrain
 
 log = structlog.get_logger()
 
+
 class Listens(Protocol):
     """A recogniser that can be told what to expect."""
 

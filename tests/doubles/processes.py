@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -89,6 +88,7 @@ class ProcessFacts(Message, tag="test.facts"):
     parent: int = 0
     threads: int = 0
     variable: str = ""
+    told: str = ""
     modules: tuple[str, ...] = ()
 
 
@@ -146,6 +146,7 @@ def facts() -> ProcessFacts:
         parent=os.getppid(),
         threads=len(os.listdir("/proc/self/task")),  # noqa: PTH208
         variable=os.environ.get("OMP_NUM_THREADS", ""),
+        told=os.environ.get("TEST_TOLD", ""),
         modules=tuple(name for name in ("colorsys",) if name in sys.modules),
     )
 
@@ -171,6 +172,11 @@ async def stubborn(system: System, args: dict[str, Any], fds: dict[str, int]) ->
             continue
 
 
+async def stubborn_before_ready(system: System, args: dict[str, Any], fds: dict[str, int]) -> None:
+    """Never says that it is ready."""
+    await asyncio.Event().wait()
+
+
 async def brief(system: System, args: dict[str, Any], fds: dict[str, int]) -> None:
     """Returns at once."""
     system.ready()
@@ -189,11 +195,6 @@ async def litter(system: System, args: dict[str, Any], fds: dict[str, int]) -> N
     await asyncio.Event().wait()
 
 
-def prepare() -> None:
+def prepare(told: dict[str, Any]) -> None:
     """What a template does besides importing."""
-    os.environ["RINGDOWN_TEST_PREPARED"] = "yes"
-
-
-def ignore_terminate() -> None:
-    """Makes this process deaf to SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ["TEST_TOLD"] = str(told.get("word", ""))

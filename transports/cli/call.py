@@ -22,7 +22,9 @@ def main(argv: Sequence[str]) -> int:
     made = parser("call", "Have a running node call a number, and show the call until it is over.")
     made.add_argument("to", help="the number in E.164, such as +15551234567; only numbers whose owner agreed")
     made.add_argument("--persona", help="who speaks (default: CALLS_PERSONA)")
-    made.add_argument("--node", metavar="URL", help="the node's address (default: NODE_PUBLIC_URL or NODE_BIND:NODE_PORT)")
+    made.add_argument(
+        "--node", metavar="URL", help="the node's address (default: NODE_PUBLIC_URL or NODE_BIND:NODE_PORT)"
+    )
     made.add_argument("--json", action="store_true", help="print the ended call for machines")
     options = made.parse_args(argv)
     settings = settings_of(options)

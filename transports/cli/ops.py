@@ -25,7 +25,9 @@ DESK = "operator"
 
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
-    made = parser("ops", "Look after running nodes. Every node of this machine is asked; one that does not answer is named.")
+    made = parser(
+        "ops", "Look after running nodes. Every node of this machine is asked; one that does not answer is named."
+    )
     made.add_argument("--json", action="store_true", help="print for machines")
     made.add_argument("--node", help="only this node")
     acts = made.add_subparsers(dest="act", metavar="ACT", required=True)
@@ -59,7 +61,11 @@ async def work(settings: Settings, options: argparse.Namespace) -> int:
         if not isinstance(answer, Exception)
     }
     if options.json:
-        say(msgspec.json.encode({"nodes": {name: plain(told) for name, told in said.items()}, "silent": silent}).decode())
+        say(
+            msgspec.json.encode(
+                {"nodes": {name: plain(told) for name, told in said.items()}, "silent": silent}
+            ).decode()
+        )
     else:
         for name, answer in said.items():
             show(name, answer)

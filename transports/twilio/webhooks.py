@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from aiohttp import web
 
-from actors.journal import AWAY
 from actors.orders import HangUp
 from actors.runtime import ActorError
 from infra.database.call_records import Call, CarrierSidTaken, IllegalTransition

@@ -46,9 +46,8 @@ class ForkedPlacement:
     """Starts processes for a system, which becomes their hub; `system.spawn(ProcessSpec(...))` ends here.
 
     `preload` are the modules that the template imports, `prepare` a `"module:function"` that it calls afterwards
-    with `told`, which must fit msgpack.
-    Without `preload` and `prepare` the template is still there and forks bare interpreters. Open it in the main
-    thread of a process that itself never forks without exec.
+    with the dict `told`, which must fit msgpack. Without them the template is still there and forks bare
+    interpreters. Open it in the main thread of a process that itself never forks without exec.
     """
 
     def __init__(

@@ -57,6 +57,7 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
         self._base = urlsplit(api_url) if api_url else None
         self._deadline = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Lock()
 
     async def request(
         self,
@@ -76,9 +77,12 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
             OutcomeUnknown: it was or may have been sent, and no answer came in time.
             CarrierBusy: 429.
         """
+        await self._turn()
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._deadline)
         sent = dict(headers or {})
+        if auth:
+            sent["Authorization"] = aiohttp.encode_basic_auth(*auth)
         if token := _token.get():
             sent["I-Twilio-Idempotency-Token"] = token
         try:
@@ -88,7 +92,6 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
                 params=_pairs(params),
                 data=_pairs(data),
                 headers=sent,
-                auth=aiohttp.BasicAuth(*auth) if auth else None,
                 allow_redirects=allow_redirects,
             ) as reply:
                 text = await reply.text()
@@ -98,7 +101,13 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
             raise OutcomeUnknown(f"no answer from the carrier: {error!r}") from error
         if reply.status == TOO_MANY_REQUESTS:
             raise CarrierBusy("the carrier asks to slow down", _seconds(reply.headers.get("Retry-After")))
+        await self._turn()
         return Response(reply.status, text, reply.headers)
+
+    async def _turn(self) -> None:
+        """Let one request a tick of the loop go on: the SDK's part is 0.4 ms of work, fifty at once 20."""
+        async with self._turns:
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -123,6 +132,7 @@ class TwilioCarrier:
     def __init__(self, account_sid: str, auth_token: str, *, api_url: str = "", timeout_s: float = 10.0) -> None:
         self._http = RestClient(api_url, timeout_s)
         self._client = Client(account_sid, auth_token, http_client=self._http)
+        _ = self._client.calls  # the SDK loads its resources on first use: 70 ms that a live loop must not pay
 
     async def place(self, placement: Placement) -> CarrierCall:
         machine: dict[str, str] = {}

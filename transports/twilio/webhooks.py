@@ -16,6 +16,7 @@ from actors.orders import HangUp
 from actors.runtime import ActorError
 from infra.database.call_records import Call, CarrierSidTaken, IllegalTransition
 from infra.database.call_states import outcome
+from infra.database.pool import SERVER_AWAY
 from infra.telephony.carrier import answered_by
 from transports.handoff import HandoffRefused, hand_over
 from transports.hosting import Grant
@@ -27,7 +28,7 @@ from transports.twilio.twiml import hang_up, reject, say_and_hang_up
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-NOT_NOW: tuple[type[Exception], ...] = (*AWAY, ActorError)
+NOT_NOW: tuple[type[Exception], ...] = (*SERVER_AWAY, ActorError)
 HAND_OVER_SECONDS = 3.0
 COME_BACK_TRIES = 30
 APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. Goodbye."

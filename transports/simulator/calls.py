@@ -100,6 +100,7 @@ class Call:
         self._network = network
         self._instructions = instructions
         self._detection = detection
+        self._last_stream: MediaStream | None = None
         self._sequence = 0
         self._next: tuple[str, str, str] | None = None  # url, method, document of a redirect from outside
         self._ending = ""
@@ -324,7 +325,7 @@ class Call:
         stream = MediaStream(network.config.account_sid, self.sid, self.line, self.measures, network.faults)
         about = {"StreamSid": stream.sid}
         signature = network.webhooks.signature(noun.url, {}, "stream_bad_signature", "stream", self.sid)
-        self.stream = stream
+        self.stream = self._last_stream = stream
         try:
             await stream.open(noun.url, noun.parameters, signature)
             self._tell_stream(noun, stream.sid, "stream-started")
@@ -361,6 +362,8 @@ class Call:
         self._notify("completed", outcome.status)
         await asyncio.gather(*self._callbacks, return_exceptions=True)
         await self._network.webhooks.release(self.measures)
+        if self._last_stream:
+            await self._last_stream.gone()
 
     # what is told
 

@@ -107,6 +107,11 @@ class MediaStream:
         self._socket.close()
         self._finish("stopped")
 
+    async def gone(self) -> None:
+        """Wait until the socket is closed; a server that does not answer our farewell is left behind."""
+        if self._socket is not None:
+            await self._socket.gone.wait()
+
     def inflict(self, fault: Fault) -> None:
         """Let a stream fault strike now."""
         if self._socket is None or self.ended.done():

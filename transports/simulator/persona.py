@@ -16,22 +16,13 @@ ANSWERED_BY = ("human", "machine_start", "machine_end_beep", "fax", "unknown")
 # What a bot says when it wants the caller's last words once more.
 ASKS_AGAIN = (
     "could you say that again",
-    "could you please say that again",
     "could you repeat that",
-    "can you say that again",
     "please say that again",
-    "say that again please",
-    "i did not catch that",
-    "i did not hear you",
+    "sorry i did not catch that",
     "are you still there",
 )
 # What else it may say around it.
-_AROUND = (
-    "sorry",
-    "the line dropped for a moment",
-    "sorry the line dropped for a moment",
-    "sorry i did not catch that",
-)
+_AROUND = ("sorry the line dropped for a moment",)
 
 _STEPS = {
     "wait": {"label"},

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _LARGEST = 1 << 20
+_FAREWELL_S = 0.5  # for the server to answer a close frame
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 
 
@@ -47,6 +48,7 @@ class MediaSocket(asyncio.Protocol):
         self._how = ""  # how the end came about, where we know before the connection is lost
         self._full = False
         self._mute = False
+        self.gone = asyncio.Event()  # the connection is closed on our side too
         self.skipped = 0  # messages not sent because the server did not read
 
     @classmethod
@@ -134,6 +136,7 @@ class MediaSocket(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The connection is over."""
+        self.gone.set()
         if not self._head.done():
             self._head.set_exception(UpgradeRefused(f"The server dropped the upgrade: {error or 'closed'}."))
         self._end(self._how or ("rst" if error else "fin"))
@@ -162,10 +165,10 @@ class MediaSocket(asyncio.Protocol):
         self._how = self._how or "local"
         if not self._mute:
             self._write(_CLOSE, struct.pack("!H", code))
-        asyncio.get_running_loop().call_later(1.0, self._transport.close)
+        asyncio.get_running_loop().call_later(_FAREWELL_S, self._transport.abort)
 
     def drop(self, mode: str) -> None:
-        """Lose the connection: `close` with code 1006's nearest sendable kin, `fin`, or `rst`."""
+        """Lose the connection: `close` with a close frame, `fin` and `rst` without."""
         if self._ended or self._transport is None:
             return
         self._how = mode
@@ -177,6 +180,7 @@ class MediaSocket(asyncio.Protocol):
             self._transport.abort()
         else:
             self._transport.close()
+            asyncio.get_running_loop().call_later(_FAREWELL_S, self._transport.abort)
         self._end(mode)
 
     def freeze(self) -> None:

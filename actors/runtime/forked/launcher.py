@@ -17,6 +17,7 @@ import structlog
 
 from actors.runtime.errors import ProcessFailed
 from actors.runtime.forked import lifeline, packets
+from actors.runtime.forked.orphans import Orphan, find_orphans
 
 log = structlog.get_logger()
 
@@ -106,6 +107,10 @@ class Launched:
             os.killpg(self.pid, signal.SIGKILL)
 
 
+class TemplateLost(Exception):
+    """The template died before it answered. What it may have forked dies of its cut lifeline; ask the next one."""
+
+
 def describe(code: int | None) -> str:
     """An exit status in words."""
     if code is None:
@@ -128,7 +133,7 @@ class Launcher:
         self._prepared: asyncio.Future[packets.Prepared] | None = None
         self._forks: dict[int, asyncio.Future[tuple[int, int]]] = {}
         self._forked: dict[int, Launched] = {}
-        self.sessions: Final[set[int]] = set()
+        self._sessions: set[int] = set()
         lifeline.adopt_orphans()
 
     async def start_exec(self, name: str, link: socket.socket, fds: list[int]) -> Launched:
@@ -136,8 +141,15 @@ class Launcher:
         return self._exec("child", [name], [link.fileno()], fds)
 
     async def start_fork(self, name: str, link: socket.socket, fds: list[int]) -> Launched:
-        """Let the template fork a child. Waits for a template; `ProcessFailed` when it cannot."""
-        await self._has_template.wait()
+        """Let the template fork a child, waiting for a template if there is none now. `ProcessFailed`."""
+        while True:
+            await self._has_template.wait()
+            try:
+                return await self._fork(name, link, fds)
+            except TemplateLost:
+                log.info("template.lost_while_forking", process=name)
+
+    async def _fork(self, name: str, link: socket.socket, fds: list[int]) -> Launched:
         assert self._command is not None
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         request_id = next(self._ids)
@@ -149,8 +161,11 @@ class Launcher:
         except BaseException as error:
             os.close(write_fd)  # a child that came to be nevertheless dies of this
             future.add_done_callback(_discard)
+            if isinstance(error, BlockingIOError):
+                raise ProcessFailed(f"{name}: the template is behind with forking") from error
             if isinstance(error, OSError):
-                raise ProcessFailed(f"{name}: the template does not answer ({error})") from error
+                self._has_template.clear()
+                raise TemplateLost(name) from error
             raise
         finally:
             os.close(read_fd)
@@ -197,12 +212,16 @@ class Launcher:
             self._command = None
         for future in self._forks.values():
             if not future.done():
-                future.set_exception(ProcessFailed("the template died while it forked"))
+                future.set_exception(TemplateLost)
 
     def reaped(self, launched: Launched) -> None:
         """Forget a process whose exit has been seen."""
         if self._forked.get(launched.pid) is launched:
             del self._forked[launched.pid]
+
+    def find_orphans(self) -> list[Orphan]:
+        """What came down to us from processes that we started and nobody else waits for."""
+        return find_orphans(self._sessions, set(self._forked))
 
     def _exec(self, module: str, words: list[str], own: list[int], fds: list[int]) -> Launched:
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
@@ -227,7 +246,7 @@ class Launcher:
             lifeline.arm(read_fd, popen.pid)
         finally:
             os.close(read_fd)
-        self.sessions.add(popen.pid)
+        self._sessions.add(popen.pid)
         return Launched(popen.pid, os.pidfd_open(popen.pid), write_fd, popen)
 
     def _take_all(self, sock: socket.socket) -> None:

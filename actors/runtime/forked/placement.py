@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from pathlib import Path
 from typing import Any, Final
 
 from actors.runtime.actor import Actor
 from actors.runtime.errors import ProcessFailed
+from actors.runtime.forked import orphans
 from actors.runtime.forked.launcher import Launcher
 from actors.runtime.forked.process import Process, Template
 from actors.runtime.local import PROCESSES
@@ -18,7 +16,8 @@ from actors.runtime.specs import ActorSpec, ProcessSpec
 from actors.runtime.status import ProcessStatus
 from actors.runtime.system import System
 
-SWEEP_S: Final = 5.0
+SWEEP_S: Final = 2.0
+LOOK_S: Final = 0.01
 MARGIN_S: Final = 5.0
 
 
@@ -32,13 +31,14 @@ class Fleet(Actor):
         self.context.run(self._sweep())
 
     async def _sweep(self) -> None:
-        # What a dead process had started becomes our child; nobody else waits for it.
-        seen: set[int] = set()
+        # A dead leader may still be on its way to the one who waits for it, so it gets until the next round.
+        late: set[int] = set()
         while True:
-            found = set(_find_adopted_zombies(self._launcher))
-            for pid in seen & found:
-                _reap(pid)
-            seen = found - seen
+            zombies = [orphan for orphan in self._launcher.find_orphans() if orphan.is_zombie]
+            for orphan in zombies:
+                if not orphan.leads or orphan.pid in late:
+                    orphans.reap(orphan)
+            late = {orphan.pid for orphan in zombies if orphan.leads}
             await asyncio.sleep(SWEEP_S)
 
 
@@ -104,6 +104,9 @@ class ForkedPlacement:
 
     async def close(self) -> None:
         await self._system.stop_actor("processes", "the system stops")
+        if self._launcher is not None:
+            async with asyncio.timeout(MARGIN_S):
+                await self._end_orphans(self._launcher)
 
     def status(self) -> tuple[ProcessStatus, ...]:
         """Every process that lives or waits for its restart."""
@@ -111,29 +114,12 @@ class ForkedPlacement:
         self._processes = {name: self._processes[name] for name in names if name in self._processes}
         return tuple(process.status() for process in self._processes.values())
 
+    async def _end_orphans(self, launcher: Launcher) -> None:
+        # A child that was being forked when everything stopped, or what a child had started.
+        while found := launcher.find_orphans():
+            for orphan in found:
+                orphans.end(orphan)
+            await asyncio.sleep(LOOK_S)
+
     def _changed(self, process: Process) -> None:
         self._processes[process.spec.name] = process
-
-
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-
-
-def _find_adopted_zombies(launcher: Launcher) -> list[int]:
-    found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            for word in (task / "children").read_text().split():
-                if _is_adopted_zombie(int(word), launcher):
-                    found.append(int(word))
-    return found
-
-
-def _is_adopted_zombie(pid: int, launcher: Launcher) -> bool:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return False
-    state, session = fields[0], int(fields[3])
-    return state == "Z" and session in launcher.sessions and pid not in launcher.sessions

@@ -23,6 +23,7 @@ class Cue(StrEnum):
     IDLE = "idle"  # nobody has spoken for a while
     APOLOGY = "apology"  # a stage failed beyond its fallbacks
     TIME_UP = "time_up"  # the call has reached its limit
+    GOODBYE = "goodbye"  # the caller wants to end the call and said so with a key
 
 
 @dataclass

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -19,6 +20,7 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     InputAudioRawFrame,
+    InputDTMFFrame,
     TranscriptionFrame,
     UserStartedSpeakingFrame,
     VADUserStartedSpeakingFrame,
@@ -98,6 +100,8 @@ class Dialogue(FrameProcessor):
             case TurnEnded():
                 self._caller_speaking = False
                 self._answering = self.create_task(self._answer(frame), name="answer")
+            case InputDTMFFrame(button=KeypadEntry.POUND):  # `#` ends the call politely
+                await self.say(Cue.GOODBYE)
             case BotStartedSpeakingFrame():
                 self._stop_waiting()
                 self._failures = 0

@@ -94,6 +94,8 @@ class Speaker(FrameProcessor):
                 await self._continue()
             case Cue.APOLOGY:
                 await self._say(self._brain.apology().clauses, aside=True)
+            case Cue.GOODBYE:
+                await self._turn(self._brain.farewell())
             case Cue.TIME_UP:
                 await self._say(self._brain.farewell(time_up=True).clauses, aside=True, ends_call=True)
         if self._listener is not None:

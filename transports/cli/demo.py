@@ -53,8 +53,9 @@ def main(argv: Sequence[str]) -> int:
         options,
         node_port=options.port or free_port(8080),
         twilio_api_url=f"http://127.0.0.1:{simulator}",
-        log_level=os.environ.get("LOG_LEVEL", "warning"),
     )
+    if "log_level" not in settings.model_fields_set:  # the transcript is the show, not the log
+        settings = settings.model_copy(update={"log_level": "warning"})
     return run(demo(settings, simulator, options))
 
 

@@ -77,10 +77,14 @@ class Line:
         if not self.ended:
             self._finish(code, text, reason)
 
-    async def close(self, text: str = "") -> None:
-        """Close it ourselves, normally; returns when the connection is gone (bounded). Idempotent."""
+    def close_nowait(self) -> None:
+        """Stop sending now and close normally, in the background. Idempotent."""
         if not self.ended:
-            self._finish(WSCloseCode.OK, text, None)
+            self._finish(WSCloseCode.OK, "", None)
+
+    async def close(self) -> None:
+        """Close it ourselves, normally; returns when the connection is gone (bounded). Idempotent."""
+        self.close_nowait()
         if self._ending is not None and self._ending is not asyncio.current_task():
             await asyncio.wait((self._ending,))
 

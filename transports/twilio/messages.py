@@ -89,13 +89,22 @@ class Received(msgspec.Struct, rename="camel"):
 _decoder = msgspec.json.Decoder(Received, strict=False)
 
 
-def media_socket() -> WebSocketResponse[bool]:
+class MediaSocket(WebSocketResponse[bool]):
+    """Says why it closes also where aiohttp closes by itself: on a frame that breaks the WebSocket protocol."""
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        if not message and code != WSCloseCode.OK and not self._closing:
+            message = b"broken WebSocket frame"
+        return await super().close(code=code, message=message, drain=drain)
+
+
+def media_socket() -> MediaSocket:
     """A WebSocket response set up for a media stream; give it to `prepare` and then to `read_start`.
 
     Uncompressed (compression costs more than it saves on μ-law), text left as bytes for the typed decoder,
     and the size limit a little above ours, so that an oversized message is closed by us, with a reason.
     """
-    return WebSocketResponse(
+    return MediaSocket(
         compress=False,
         decode_text=False,
         max_msg_size=2 * MAX_MESSAGE_BYTES,

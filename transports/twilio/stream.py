@@ -25,6 +25,7 @@ from pipecat.frames.frames import (
     OutputAudioRawFrame,
     OutputTransportMessageFrame,
     OutputTransportMessageUrgentFrame,
+    OutputTransportReadyFrame,
     StartFrame,
     StopFrame,
 )
@@ -152,7 +153,7 @@ class MediaStreamInput(BaseInputTransport):
 
     async def cancel(self, frame: CancelFrame) -> None:
         self._paused = True
-        await self._stream.line.close()
+        self._stream.line.close_nowait()
 
     async def cleanup(self) -> None:
         await super().cleanup()  # type: ignore[no-untyped-call]
@@ -254,6 +255,7 @@ class MediaStreamOutput(BaseOutputTransport):
         sender = Sender(self, self.params.queue_seconds)
         self._media_senders[None] = sender
         await sender.start(frame)
+        await self.push_frame(OutputTransportReadyFrame(), FrameDirection.UPSTREAM)
 
     async def stop(self, frame: EndFrame) -> None:
         """Play out what is queued, wait (bounded) for the proof of it, close normally."""
@@ -274,12 +276,13 @@ class MediaStreamOutput(BaseOutputTransport):
 
     async def cancel(self, frame: CancelFrame) -> None:
         self._interrupt()
+        self.line.close_nowait()
         await super().cancel(frame)
-        await self.line.close()
 
     async def cleanup(self) -> None:
         self._interrupt()
         await super().cleanup()  # type: ignore[no-untyped-call]
+        await self.line.close()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         if isinstance(frame, InterruptionFrame):

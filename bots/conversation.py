@@ -143,10 +143,6 @@ class Conversation:
             await self._recorder.stop()
         return self._ending.reason
 
-    @property
-    def _stages(self) -> list[FrameProcessor]:
-        return list(self._worker.pipeline.processors)
-
     def _build(self) -> PipelineWorker:
         engines = self._engines
         decisions = Decisions(self._consented, self._opt_out)
@@ -154,21 +150,19 @@ class Conversation:
         speaker = Speaker(engines.brain, self._record, decisions, engines.model, listens)
         heard = Heard(self._record, self._since, self._utterance_left, self._recorder.bot)
         line_in, line_out = self._line.input(), self._line.output()
-        pipeline = Pipeline(
-            [
-                line_in,
-                CallerTap(self._recorder.caller),
-                engines.taker,
-                engines.listener,
-                self._dialogue,
-                speaker,
-                engines.voice,
-                line_out,
-                heard,
-            ]
-        )
+        self._stages: list[FrameProcessor] = [
+            line_in,
+            CallerTap(self._recorder.caller),
+            engines.taker,
+            engines.listener,
+            self._dialogue,
+            speaker,
+            engines.voice,
+            line_out,
+            heard,
+        ]
         worker = PipelineWorker(
-            pipeline,
+            Pipeline(self._stages),
             params=PipelineParams(audio_in_sample_rate=RATE_HZ, audio_out_sample_rate=RATE_HZ),
             idle_timeout_secs=None,
             cancel_on_idle_timeout=False,

@@ -329,8 +329,10 @@ class Call:
         try:
             await stream.open(noun.url, noun.parameters, signature)
             self._tell_stream(noun, stream.sid, "stream-started")
-            await asyncio.wait([stream.ended])  # a plain await would cancel the future along with us
-            self._tell_stream(noun, stream.sid, "stream-stopped")
+            try:
+                await asyncio.wait([stream.ended])  # a plain await would cancel the future along with us
+            finally:
+                self._tell_stream(noun, stream.sid, "stream-stopped")
         except UpgradeRefused as error:
             self.measures.note("upgrade_refused", str(error))
             self._tell_stream(noun, stream.sid, "stream-error", str(error))

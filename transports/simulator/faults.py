@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 KINDS = {
@@ -29,21 +29,28 @@ class FaultError(Exception):
     """The fault cannot be injected; the message says which field to change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a fault may strike, and how often."""
+
+    probability: float = 1.0
+    times: int | None = None  # None is without limit
+    match: str = ""  # part of the name of the webhook or REST operation
+    call: str = ""  # one call's sid; for streams also "all"
+
+
 @dataclass(slots=True)
 class Fault:
-    """One rule. `match` narrows it to webhooks or REST operations whose name contains it; `call` to one call."""
+    """One rule."""
 
     kind: str
-    probability: float = 1.0
-    times: int | None = None  # how often it may strike; None is without limit
-    match: str = ""
-    call: str = ""
+    reach: Reach = field(default_factory=Reach)
     ms: float = 0.0
     ms_max: float | None = None  # a moment drawn between `ms` and `ms_max`
     mode: str = "fin"
     status: int = 500
     size: int = 1 << 20
-    struck: int = 0
+    struck: int = field(default=0, init=False)
 
     def moment_ms(self, chance: random.Random) -> float:
         """When or by how much it strikes."""
@@ -56,17 +63,17 @@ def parse(data: dict[str, Any]) -> Fault:
     Raises:
         FaultError: a field is unknown or has no meaning.
     """
-    try:
-        fault = Fault(**{name: value for name, value in data.items() if name != "struck"})
-    except TypeError as error:
-        raise FaultError(
-            f"Unknown field of a fault: {error}. Fields: {', '.join(Fault.__dataclass_fields__)}."
-        ) from error
+    known = {field_.name for field_ in (*fields(Reach), *fields(Fault))} - {"reach", "struck"}
+    if strange := set(data) - known:
+        raise FaultError(f"A fault knows no {', '.join(sorted(strange))}; it knows {', '.join(sorted(known))}.")
+    narrow = {name: data[name] for name in Reach.__dataclass_fields__ if name in data}
+    rest = {name: value for name, value in data.items() if name not in narrow}
+    fault = Fault(kind=rest.pop("kind", ""), reach=Reach(**narrow), **rest)
     if fault.kind not in KINDS:
         raise FaultError(f"Unknown fault {fault.kind!r}; there are: {', '.join(KINDS)}.")
     if fault.mode not in MODES:
         raise FaultError(f"mode must be one of {', '.join(MODES)}, not {fault.mode!r}.")
-    if not 0 <= fault.probability <= 1 or fault.ms < 0:
+    if not 0 <= fault.reach.probability <= 1 or fault.ms < 0:
         raise FaultError("probability lies between 0 and 1, and ms is not negative.")
     return fault
 
@@ -91,11 +98,12 @@ class Faults:
     def strike(self, kind: str, name: str = "", call: str = "") -> Fault | None:
         """The rule that strikes here, if one does; it is counted."""
         for fault in self._rules:
-            if fault.kind != kind or fault.match not in name or (fault.call and fault.call != call):
+            reach = fault.reach
+            if fault.kind != kind or reach.match not in name or (reach.call and reach.call != call):
                 continue
-            if fault.times is not None and fault.struck >= fault.times:
+            if reach.times is not None and fault.struck >= reach.times:
                 continue
-            if fault.probability < 1 and self.chance.random() >= fault.probability:
+            if reach.probability < 1 and self.chance.random() >= reach.probability:
                 continue
             fault.struck += 1
             return fault
@@ -103,4 +111,5 @@ class Faults:
 
     def status(self) -> list[dict[str, Any]]:
         """Every rule with how often it has struck."""
-        return [asdict(fault) for fault in self._rules]
+        rules = (asdict(fault) for fault in self._rules)
+        return [rule.pop("reach") | rule for rule in rules]

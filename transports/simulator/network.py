@@ -88,12 +88,12 @@ class Network:
 
     def inflict(self, fault: Fault) -> int:
         """A fault from now on; one of a stream also strikes, at once, the live calls it names (`call`, or "all")."""
-        if not (fault.kind.startswith("stream_") and fault.kind != "stream_bad_signature" and fault.call):
+        if not (fault.kind.startswith("stream_") and fault.kind != "stream_bad_signature" and fault.reach.call):
             self.faults.add(fault)
             return 0
         struck = 0
         for call in self.calls.values():
-            if call.stream and fault.call in ("all", call.sid):
+            if call.stream and fault.reach.call in ("all", call.sid):
                 asyncio.get_running_loop().call_later(
                     fault.moment_ms(self.faults.chance) / 1000, call.stream.inflict, fault
                 )

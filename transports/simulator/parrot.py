@@ -21,6 +21,7 @@ from . import codec
 from .hearing import SpeechDetector
 
 _TURN_END_S = 0.3
+_AGAIN = '<Response><Connect action="/action"><Stream url="/media"/></Connect></Response>'
 
 
 def tone(seconds: float, hertz: float = 300.0) -> bytes:
@@ -40,8 +41,7 @@ class Manners:
     chunk_ms: int = 20
     paced: bool = True
     resume: bytes = field(default_factory=lambda: tone(0.3, 500.0))
-    voice: str = '<Response><Connect action="/action"><Stream url="/media"/></Connect></Response>'
-    action: str = '<Response><Connect action="/action"><Stream url="/media"/></Connect></Response>'
+    voice: str = _AGAIN
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Parrot:
         if request.path == "/voice":
             return web.Response(text=self.manners.voice, content_type="text/xml")
         if request.path == "/action":
-            text = "<Response><Hangup/></Response>" if call in self.finished else self.manners.action
+            text = "<Response><Hangup/></Response>" if call in self.finished else _AGAIN
             return web.Response(text=text, content_type="text/xml")
         return web.Response(status=204)
 

@@ -82,6 +82,7 @@ class Cell:
     def launch(self) -> None:
         """Begin the life of the actor; `started` and `ended` tell the rest."""
         self._task = asyncio.get_running_loop().create_task(self._main(), name=f"actor {self.name}")
+        self._task.add_done_callback(self._ran)
 
     # What others do to it
 
@@ -198,6 +199,13 @@ class Cell:
             await self._end(outcome)
         finally:
             self._vanish(self._verdict or outcome)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step runs nothing of its coroutine, its `finally` included.
+        if self.state != "ended":
+            self._vanish(self._verdict or Exit("cancelled", ordered=True))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("actor.runtime_failed", actor=self.name, exc_info=error)
 
     async def _live(self) -> Exit:
         try:

@@ -227,6 +227,7 @@ async def test_a_fork_asked_for_while_the_template_is_down_waits_for_its_return(
     assert (await node.facts()).pid > 0
 
 
+@pytest.mark.heavy
 async def test_what_a_process_had_started_dies_with_it_and_leaves_no_zombie(node: Node) -> None:
     await node.start("litter", entry="litter", ping_s=0.05, restart="temporary")
     await until(lambda: "program" in node.status("litter").report)
@@ -265,6 +266,7 @@ async def test_a_stuck_process_is_killed_and_replaced(
         assert "processes.py" in capfd.readouterr().err  # the stack of the loop's thread
 
 
+@pytest.mark.heavy
 async def test_a_short_block_is_borne(node: Node) -> None:
     await node.start(ping_s=0.05, stall_s=2.0)
     before = await node.facts()
@@ -273,6 +275,7 @@ async def test_a_short_block_is_borne(node: Node) -> None:
     assert (await node.facts()).pid == before.pid
 
 
+@pytest.mark.heavy
 async def test_our_own_stall_is_not_blamed_on_the_children(node: Node) -> None:
     await node.start(ping_s=0.02, stall_s=0.3)
     before = await node.facts()
@@ -283,6 +286,7 @@ async def test_our_own_stall_is_not_blamed_on_the_children(node: Node) -> None:
     assert (await node.facts()).pid == before.pid
 
 
+@pytest.mark.heavy
 async def test_a_process_over_its_memory_cap_is_killed_and_says_so(node: Node) -> None:
     await node.start(memory_mb=150, restart="temporary")
     waiting = asyncio.create_task(node.system.wait_down("host"))

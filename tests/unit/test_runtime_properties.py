@@ -96,7 +96,7 @@ SHAPES = st.recursive(
 TREES = st.tuples(st.just("permanent"), STRATEGIES, st.lists(SHAPES, min_size=1, max_size=4))
 ACTIONS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["crash", "quit"])), max_size=12)
 SCALE = settings(
-    max_examples=150,
+    max_examples=300,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],

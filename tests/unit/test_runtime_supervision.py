@@ -231,6 +231,21 @@ async def test_a_start_that_fails_in_a_group_begins_another_round(world: World) 
     assert world.alive("a", "b", "c") == ["a", "b", "c"]
 
 
+async def test_a_stop_that_comes_before_the_first_step_of_a_restart_does_not_hang(world: World) -> None:
+    inner = ActorSpec(
+        Supervisor,
+        "inner",
+        {"children": (world.child("a"), world.child("b"))},
+        restart="permanent",
+        supervision=Supervision("one_for_all", intensity=1000),
+    )
+    await world.family(inner, world.child("c"), strategy="one_for_all")
+    await world.system.ref("a").tell(Crash())
+    await world.system.ref("c").tell(Crash())
+    await world.clock.advance(120)
+    assert world.alive("a", "b", "c") == ["a", "b", "c"]
+
+
 async def test_a_crash_while_a_group_restarts_covers_what_the_first_left_down(world: World) -> None:
     await world.family(
         *(world.child(name) for name in "abc"), strategy="rest_for_one", backoff=Backoff(base_s=1.0, jitter=0.0)

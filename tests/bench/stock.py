@@ -27,9 +27,6 @@ from pipecat.frames.frames import (
     LLMRunFrame,
     LLMTextFrame,
     TranscriptionFrame,
-    TTSAudioRawFrame,
-    TTSStartedFrame,
-    TTSStoppedFrame,
     UserStoppedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -41,14 +38,13 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.runner.utils import parse_telephony_websocket
 from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import LLMSettings, STTSettings, TTSSettings
+from pipecat.services.settings import LLMSettings, STTSettings
 from pipecat.services.stt_service import STTService
-from pipecat.services.tts_service import TTSService
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 from pipecat.utils.time import time_now_iso8601
 from pipecat.workers.runner import WorkerRunner
 
-from tests.bench.voice import RATE_HZ, speech_like
+from bots.speech.double import RATE_HZ, DoubleVoice
 
 OPENING = "Hello, this is an automated test line."
 decisions: list[tuple[float, float]] = []  # when (seconds since 1970), and ms since voice activity stopped
@@ -93,22 +89,6 @@ class Brain(LLMService[Any]):
         for word in text.split():
             await self.push_frame(LLMTextFrame(f"{word} "))
         await self.push_frame(LLMFullResponseEndFrame())
-
-
-class Voice(TTSService):
-    """Has every sentence's audio at once."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            sample_rate=RATE_HZ,
-            push_stop_frames=False,
-            settings=TTSSettings(model=None, voice=None, language=None),
-        )
-
-    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
-        yield TTSStartedFrame(context_id=context_id)
-        yield TTSAudioRawFrame(speech_like(text), RATE_HZ, 1, context_id=context_id)
-        yield TTSStoppedFrame(context_id=context_id)
 
 
 def _no_model() -> LLMSettings:
@@ -162,7 +142,7 @@ async def media(websocket: WebSocket) -> None:
     user, assistant = LLMContextAggregatorPair(
         LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
     )
-    pipeline = Pipeline([transport.input(), Listener(), user, Brain(), Voice(), transport.output(), assistant])
+    pipeline = Pipeline([transport.input(), Listener(), user, Brain(), DoubleVoice(), transport.output(), assistant])
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(

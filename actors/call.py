@@ -30,6 +30,7 @@ log = structlog.get_logger()
 FLUSH_SECONDS = 2.0  # for the journal when the call is handed over
 SETTLE_SECONDS = 60.0  # for the journal and the last state when the call is over
 MOVE_POLL_SECONDS = 0.05
+HANDED_OVER = frozenset({"moved", "stream_lost", "superseded"})  # the call goes on without us
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class CallActor(Actor):
         if not self._settled:
             log.error("call_stopped", reason=reason)
             await self._settle("pipeline_error")
+            await self._keep_recording()
 
     def snapshot(self) -> dict[str, Any]:
         live = self._conversation.status() if self._conversation else {}
@@ -108,9 +110,10 @@ class CallActor(Actor):
         self._journal_state()
         if call.recording_consent:
             recorder.start()
-        reason = await self._conversation.run(self._cue())
+        reason = await self._conversation.run(self._cue(), self._settle)
         log.info("conversation_ended", reason=reason, turns=len(record.turns))
-        await self._settle(reason)
+        if reason not in HANDED_OVER:
+            await self._keep_recording()
         self.context.stop(reason)
 
     def _cue(self) -> Cue:
@@ -131,15 +134,9 @@ class CallActor(Actor):
         self.context.run(self._journal.write(in_progress))
 
     async def _settle(self, reason: str) -> None:
-        """Write the end of our part: handed over, or the truthful reason why the call is ending."""
+        """Write what becomes of the call: handed over, or the truthful reason why it is ending."""
         self._settled = True
         store, call = self._desk.store, self._call
-        if reason == "superseded":
-            return
-        if reason in {"moved", "stream_lost"}:
-            await self._journal.write(lambda: store.release(call.id, call.epoch, moved=reason == "moved"))
-            await self._journal.flush(FLUSH_SECONDS)
-            return
 
         async def ending() -> None:
             try:
@@ -149,10 +146,18 @@ class CallActor(Actor):
             except IllegalTransition as late:
                 log.debug("call_was_over", state=late.call.state)
 
-        await self._journal.write(ending)
-        recording = await join_recording(call.id, self._folder)
+        if reason == "superseded":
+            return
+        if reason in HANDED_OVER:
+            await self._journal.write(lambda: store.release(call.id, call.epoch, moved=reason == "moved"))
+            await self._journal.flush(FLUSH_SECONDS)
+        else:
+            await self._journal.write(ending)
+
+    async def _keep_recording(self) -> None:
+        recording = await join_recording(self._call.id, self._folder)
         if recording is not None:
-            await self._journal.write(lambda: store.recording(call.id, str(recording)))
+            await self._journal.write(lambda: self._desk.store.recording(self._call.id, str(recording)))
         await self._journal.flush(SETTLE_SECONDS)
 
     async def _move(self, within_s: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -120,8 +121,11 @@ class Conversation:
             "ending": self._ending.reason,
         }
 
-    async def run(self, cue: Cue) -> str:
+    async def run(self, cue: Cue, closing: Callable[[str], Awaitable[None]]) -> str:
         """Hold the conversation, beginning with `cue`; returns the reason of its end.
+
+        `closing` is awaited with that reason before the line is closed: whoever is asked what to do with a call
+        whose stream has ended must find it written down.
 
         Reasons: `caller_hung_up`, `bot_hung_up`, `opted_out`, `idle`, `time_limit`, `pipeline_error`,
         `stream_lost`, or what was passed to `end`. Cancellation tears the pipeline down and propagates.
@@ -136,6 +140,7 @@ class Conversation:
                 error = None if running.cancelled() else running.exception()
                 log.error("pipeline_ended_by_itself", error=repr(error))
                 self._ending.set("pipeline_error", graceful=False)
+            await closing(self._ending.reason)
         finally:
             for task in (ending, limit, starting):
                 task.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transports.simulator.__main__ import main as simulator
+from transports.simulator.cli import main as simulator
 
 
 def main(argv: Sequence[str]) -> int:

@@ -30,6 +30,7 @@ from bots.record import Record
 from bots.recording import Recorder
 from bots.scripted import ScriptedBrain
 from bots.speaker import Decisions, Speaker
+from bots.turns.taker import TurnTaker
 
 log = structlog.get_logger()
 RATE_HZ = 8000
@@ -50,13 +51,17 @@ class Line(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What listens, thinks and speaks in one call."""
+    """What listens, thinks and speaks in one call.
 
-    taker: FrameProcessor
+    `words_decide`: the listener hears whole expected phrases or nothing, so a phrase of the script ends the turn.
+    """
+
+    taker: TurnTaker
     listener: FrameProcessor
     voice: FrameProcessor
     brain: ScriptedBrain
     model: Model | None = None
+    words_decide: bool = False
 
 
 @dataclass(slots=True)
@@ -100,7 +105,7 @@ class Conversation:
         self._opted_out = False
         self._time_is_up = False
         self._pipeline_started = asyncio.Event()
-        self._dialogue = Dialogue(record, self._give_up, patience)
+        self._dialogue = Dialogue(record, self._give_up, patience, self._heard)
         self._worker = self._build()
 
     @property
@@ -194,7 +199,7 @@ class Conversation:
     async def _stop(self, running: asyncio.Task[None]) -> None:
         """End the pipeline: politely if asked to, by force when that takes too long."""
         if not running.done() and self._ending.graceful:
-            await self._worker.stop_when_done()
+            await self._worker.stop_when_done()  # type: ignore[no-untyped-call]
             await asyncio.wait({running}, timeout=DRAIN_SECONDS)
         if not running.done():
             with contextlib.suppress(Exception):
@@ -221,6 +226,10 @@ class Conversation:
 
     def _give_up(self, reason: str) -> None:
         self._ending.set(reason, graceful=True)
+
+    async def _heard(self, words: str) -> None:
+        if self._engines.words_decide and self._engines.brain.settles(words):
+            await self._engines.taker.conclude()
 
     def _utterance_left(self, ends_call: bool) -> None:
         if ends_call:

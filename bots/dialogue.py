@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -53,10 +53,18 @@ class Dialogue(FrameProcessor):
         record: the conversation's turns; written before the bot is cued.
         give_up: called once with a reason (`idle`, `pipeline_error`) when going on makes no sense.
         patience: the waiting times.
+        heard: told of each transcript, which may show that the caller has finished before the turn taker knows.
     """
 
-    def __init__(self, record: Record, give_up: Callable[[str], None], patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        record: Record,
+        give_up: Callable[[str], None],
+        patience: Patience | None = None,
+        heard: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(name="dialogue")
+        self._on_heard = heard
         self._record = record
         self._give_up = give_up
         self._patience = patience or Patience()
@@ -86,6 +94,8 @@ class Dialogue(FrameProcessor):
                 if frame.text.strip():
                     self._heard.append(frame.text.strip())
                 self._segment_closed(frame.finalized)
+                if self._on_heard is not None and self._settled.is_set():
+                    await self._on_heard(" ".join(self._heard))
                 return
             case NotUnderstoodFrame():
                 self._misheard = True
@@ -151,7 +161,7 @@ class Dialogue(FrameProcessor):
         misheard, self._misheard = self._misheard, False
         self._heard.clear()
         self._idle_prompts = 0
-        self.voice_stopped_at = ended.timing.vad_stop
+        self.voice_stopped_at = ended.timing.voice_end
         if text:
             self._unanswered.append(text)
             await self._record.heard(text, ended.timing.figures())

@@ -64,4 +64,5 @@ class EngineRoom:
             voice=build_voice(self._settings, voice=persona.voice),
             brain=brain,
             model=self._model,
+            words_decide=self._settings.engines[0] == "offline",
         )

@@ -121,6 +121,14 @@ class ScriptedBrain:
         answers: tuple[Answer | Command, ...] = (*self._state.expects, *self.persona.commands)
         return [phrase for answer in answers for phrase in answer.phrases]
 
+    def settles(self, heard: str) -> bool:
+        """Whether `heard` is a whole phrase that is expected now, and not the beginning of a longer one.
+
+        Such words need no model to tell that the caller has finished.
+        """
+        words, expected = normal(heard), self.expects()
+        return words in expected and not any(phrase.startswith(f"{words} ") for phrase in expected)
+
     def opening(self) -> Reply:
         """The first words of a call: the disclosure, then the first state's lines."""
         self._memory = _Memory(state=self.persona.flow.start)

@@ -4,7 +4,6 @@ Chat, calls and tests use this and nothing below it. A provider is one implement
 is another, so whoever speaks to one model speaks to all of them.
 """
 
-# ruff: noqa: N818 - errors are named for what happened
 from __future__ import annotations
 
 import asyncio

@@ -32,7 +32,7 @@ from bots.turns.client import Verdict
 from bots.turns.messages import PCM_MAX
 from bots.turns.vad import RATE_HZ, Change, VoiceActivity
 
-Decided = Literal["model", "limit", "fallback", "brief", "stalled", "muted"]
+Decided = Literal["model", "words", "limit", "fallback", "brief", "stalled", "muted"]
 PRE_ROLL = RATE_HZ * 2 * 6 // 10  # bytes kept from before the onset: the model was trained with half a second
 STALL_S = 1.0
 
@@ -156,6 +156,11 @@ class TurnTaker(FrameProcessor):
     def turn_open(self) -> bool:
         """Whether the caller has the floor: speaking, or in a pause that is not decided yet."""
         return self._turn is not None
+
+    async def conclude(self) -> None:
+        """End the turn now, unless the caller speaks: the words heard so far are known to be complete."""
+        if self._turn is not None and not self._voice.speaking:
+            await self._end(self._turn, "words")
 
     def expect_reply(self) -> None:
         """Say that the bot is about to speak of its own accord, so that a sound counts as an interruption."""

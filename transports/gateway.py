@@ -109,7 +109,7 @@ def page(name: str) -> Any:
     """A handler for one file of the console."""
 
     async def show(_request: web.Request) -> web.FileResponse:
-        policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+        policy = "default-src 'self'; media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
         headers = {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": policy,

@@ -13,6 +13,11 @@ async function ask(path, options = {}) {
   return answer.status === 204 ? null : answer.json();
 }
 
+async function fetched(path) { // an <audio> cannot send the token
+  const answer = await fetch(path, { headers: { Authorization: `Bearer ${token}` } });
+  return URL.createObjectURL(await answer.blob());
+}
+
 function element(tag, text, className) {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
@@ -67,10 +72,11 @@ function bubble(turn) {
 }
 
 function drops(events) {
-  return events.filter((event) => event.kind === "resumed").map((event) => ({
-    at: event.at,
-    item: element("li", `The line dropped; the call went on in ${event.data.host ?? "another process"} (epoch ${event.epoch}).`, "bridge"),
-  }));
+  const moved = (event) => events.some((other) => other.kind === "released" && other.data.moved && other.epoch === event.epoch - 1);
+  return events.filter((event) => event.kind === "claimed" && event.epoch > 1).map((event) => {
+    const what = moved(event) ? "The call was moved to" : "The process died; the call goes on in";
+    return { at: event.at, item: element("li", `${what} ${event.data.host ?? "another host"} (epoch ${event.epoch}).`, "bridge") };
+  });
 }
 
 async function refreshCall(id) {
@@ -83,7 +89,10 @@ async function refreshCall(id) {
   const recording = $("recording");
   const source = `v1/calls/${id}/recording`;
   recording.hidden = !call.recording || LIVE.has(call.state);
-  if (!recording.hidden && !recording.src.endsWith(source)) recording.src = source;
+  if (!recording.hidden && recording.dataset.source !== source) {
+    recording.dataset.source = source;
+    recording.src = token ? await fetched(source) : source;
+  }
   const lines = [...turns.map((turn) => ({ at: turn.at, item: bubble(turn) })), ...drops(events)];
   lines.sort((a, b) => new Date(a.at) - new Date(b.at));
   $("turns").replaceChildren(...lines.map((line) => line.item));

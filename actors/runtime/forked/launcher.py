@@ -198,7 +198,8 @@ class Launcher:
             await launched.kill()
             raise
         if prepared.threads > 1:
-            log.warning("template.threads", threads=prepared.threads)
+            # A library may keep a thread that its children can do without, as onnxruntime does on import.
+            log.info("template.threads", threads=prepared.threads)
         self._command = ours
         self._has_template.set()
         return launched

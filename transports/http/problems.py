@@ -97,5 +97,5 @@ async def read_json(request: web.Request, decoder: msgspec.json.Decoder[Any]) ->
         return decoder.decode(await request.read())
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid-field", f"{error}.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "malformed-json", f"The body is no valid JSON: {error}.") from error

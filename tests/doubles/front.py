@@ -1,0 +1,166 @@
+"""A gateway's routes over a real database, with a carrier, a host keeper and calls that a test looks into."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from actors.hosts import Claim, Full, Placed, Release, Reserve, Reserved
+from actors.orders import HangUp
+from actors.runtime import Actor, ActorSpec, Message, System
+from infra.database.calls import CallStore
+from infra.database.pool import pool
+from infra.settings import Settings, load
+from infra.telephony.carrier import CarrierCall, Placement
+from transports.gateway import announcing, application
+from transports.http.events import Announcements
+from transports.http.health import Health
+from transports.parts import parts_of
+from transports.simulator.webhooks import sign
+from transports.switchboard import Switchboard
+from transports.twilio.ticket import Tickets
+
+PUBLIC = "https://phone.example.com"
+TOKEN = "simulator-auth-token"
+NUMBER = "+15550100000"
+
+
+class Keeper(Actor):
+    """A host keeper that has room until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.told: list[Message] = []
+
+    async def receive(self, message: Message) -> Message | None:
+        self.told.append(message)
+        match message:
+            case Reserve():
+                return Full("every slot is taken", 7) if self.full else Reserved()
+            case Claim():
+                return Full("no host has a free slot", 1) if self.full else Placed("host-1", "/nowhere.sock")
+        return None
+
+    def of(self, kind: type[Message]) -> list[Message]:
+        return [message for message in self.told if isinstance(message, kind)]
+
+
+class LiveCall(Actor):
+    """A call's actor that only listens."""
+
+    def __init__(self, orders: list[Message]) -> None:
+        self._orders = orders
+
+    async def receive(self, message: Message) -> None:
+        self._orders.append(message)
+
+
+class Carrier:
+    """A carrier that does what it is asked, or fails once with `failure`."""
+
+    def __init__(self) -> None:
+        self.placed: list[Placement] = []
+        self.ended: list[str] = []
+        self.calls: dict[str, CarrierCall] = {}
+        self.failure: Exception | None = None
+
+    async def place(self, placement: Placement) -> CarrierCall:
+        self._fail()
+        self.placed.append(placement)
+        sid = f"CA{len(self.placed):032d}"
+        self.calls[sid] = CarrierCall(sid, "queued", "dialing", placement.to, placement.from_number)
+        return self.calls[sid]
+
+    async def end(self, sid: str) -> None:
+        self._fail()
+        self.ended.append(sid)
+
+    async def redirect(self, sid: str, url: str) -> None:
+        raise NotImplementedError
+
+    async def get(self, sid: str) -> CarrierCall:
+        self._fail()
+        return self.calls[sid]
+
+    async def list(self, to: str, since: datetime, limit: int = 50) -> tuple[CarrierCall, ...]:
+        self._fail()
+        return tuple(call for call in self.calls.values() if call.to == to)
+
+    async def close(self) -> None:
+        pass
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class Front:
+    """The gateway's face."""
+
+    def __init__(self, client: TestClient[Any, Any], board: Switchboard, system: System, keeper: Keeper) -> None:
+        self.client, self.board, self.system, self.keeper = client, board, system, keeper
+        self.store, self.tickets = board.store, board.tickets
+        self.carrier: Carrier = board.carrier  # type: ignore[assignment]
+        self.orders: list[Message] = []
+        self.connections: asyncpg.Pool
+
+    async def hook(self, path: str, token: str = TOKEN, **fields: str) -> tuple[int, str]:
+        """A webhook as Twilio sends it: status and body."""
+        headers = {"X-Twilio-Signature": sign(token, PUBLIC + path, fields)}
+        async with self.client.post(path, data=fields, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    async def rings(self, sid: str = "CA" + "1" * 32, to: str = NUMBER) -> tuple[int, str]:
+        """Somebody dials us."""
+        fields = {"CallSid": sid, "From": "+15550199001", "To": to, "CallStatus": "ringing"}
+        return await self.hook("/twilio/voice", **fields)
+
+    async def hold(self, call_id: str) -> None:
+        """Let the call be live on this node: claimed by its newest ticket, its actor listening."""
+        call = await self.store.get(call_id)
+        await self.store.claim(call_id, call.ticket, "n1", "host-1")
+        await self.system.spawn(ActorSpec(lambda: LiveCall(self.orders), f"call/{call_id}"))
+
+    def hang_ups(self) -> list[str]:
+        return [order.reason for order in self.orders if isinstance(order, HangUp)]
+
+    def released(self) -> list[str]:
+        return [message.call for message in self.keeper.told if isinstance(message, Release)]
+
+
+async def problem(answer: ClientResponse) -> tuple[int, str]:
+    """Status and the last part of the type of a problem document, which every error must be."""
+    assert answer.content_type == "application/problem+json", await answer.text()
+    document = await answer.json()
+    assert set(document) == {"type", "title", "status", "detail"}
+    assert document["status"] == answer.status
+    assert document["detail"]
+    return answer.status, document["type"].rpartition("/")[2]
+
+
+@contextlib.asynccontextmanager
+async def front(database_url: str, **overrides: Any) -> AsyncIterator[Front]:
+    """Serve the routes for the length of the block."""
+    told: Settings = load(environ={}, node_public_url=PUBLIC, twilio_api_url="http://127.0.0.1:9", **overrides)
+    keeper, announcements = Keeper(), Announcements()
+    async with pool(database_url, max_size=4) as connections, System("gateway") as system:
+        reference = await system.spawn(ActorSpec(lambda: keeper, "hosts"))
+        tickets = Tickets(TOKEN)
+        store = CallStore(connections)
+        board = Switchboard(told, store, Carrier(), tickets, reference, lambda call: system.ref(f"call/{call}"))
+        health = Health({"database": lambda: connections.fetchval("select 1")}, parts_of(told, "db", "cache"))
+        async with announcing(database_url, announcements):
+            app = application(board, announcements, health)
+            async with TestClient(TestServer(app)) as client:
+                face = Front(client, board, system, keeper)
+                face.connections = connections
+                try:
+                    yield face
+                finally:
+                    announcements.close()

@@ -28,8 +28,8 @@ from tests.bench.harness import EVERY_CORE, Ground, Network, Ours, ground, netwo
 LINE = re.compile(r"\bThis is line number (\d+) of (\d+)")
 PHASES = ("before_first_turn", "bot_speaking", "caller_speaking", "between", "resuming")
 CALL_SECONDS = 420.0
-DIAL_GAP_SECONDS = 1.0
-RESUMING_MS = 4000.0
+DIAL_GAP_SECONDS = 0.7
+RETURN_SECONDS = (0.03, 0.25)
 MATCH_MS = 1500.0
 
 
@@ -40,7 +40,7 @@ class Ordeal:
     kills: int = 100
     calls: int = 16
     per_host: int = 10
-    gap_seconds: tuple[float, float] = (0.3, 5.0)
+    gap_seconds: tuple[float, float] = (1.0, 9.0)
 
 
 @dataclass
@@ -79,27 +79,35 @@ async def run_survive(ordeal: Ordeal) -> tuple[dict[str, Any], list[Bar]]:
 
 async def _kill_and_dial(node: Ours, phones: Network, ordeal: Ordeal, toll: Toll, chance: random.Random) -> None:
     """Keep the number of calls up and kill hosts until enough have died."""
-    while len(toll.kills) < ordeal.kills:
-        live = len(await phones.calls(live=True))
-        if live < ordeal.calls:
-            toll.dialled += await phones.dial(node.voice_url, "talker")
-            fresh = len(toll.kills) % 5 == 0  # some die before their first turn
-            await asyncio.sleep(chance.uniform(0.4, 1.2) if fresh else DIAL_GAP_SECONDS)
-            if live < ordeal.calls // 2 and not (fresh and live):
+    filling = asyncio.create_task(_keep_dialling(node, phones, ordeal, toll))
+    try:
+        while len(toll.kills) < ordeal.kills and not filling.done():
+            await asyncio.sleep(_pause(len(toll.kills), ordeal, chance))
+            busy = await _hosts(node)
+            if sum(len(host["calls"]) for host in busy) < ordeal.calls // 2:
                 continue
-        busiest = await _hosts(node)
-        if not busiest:
-            await asyncio.sleep(0.2)
-            continue
-        victim = busiest[0] if len(toll.kills) % 3 else chance.choice(busiest)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(victim["pid"], signal.SIGKILL)
-            toll.kills.append((time.time() * 1000, len(victim["calls"])))
-        if len(toll.kills) % 10 == 0:
-            say(f"  {len(toll.kills)} kills, {live} calls live, {len(toll.dialled)} dialled")
-        # Every fourth kill follows at once, into the middle of the return from the one before.
-        soon = len(toll.kills) % 4 == 0
-        await asyncio.sleep(chance.uniform(0.2, 1.2) if soon else chance.uniform(*ordeal.gap_seconds) + 1.0)
+            victim = busy[0] if len(toll.kills) % 3 else chance.choice(busy)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim["pid"], signal.SIGKILL)
+                toll.kills.append((time.time() * 1000, len(victim["calls"])))
+            if len(toll.kills) % 10 == 0:
+                say(f"  {len(toll.kills)} kills, {len(toll.dialled)} calls dialled")
+    finally:
+        filling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await filling
+
+
+def _pause(kills: int, ordeal: Ordeal, chance: random.Random) -> float:
+    """Seconds to the next kill; every fourth falls into the return from the one before, which takes a moment."""
+    return chance.uniform(*RETURN_SECONDS) if kills % 4 == 3 else chance.uniform(*ordeal.gap_seconds)
+
+
+async def _keep_dialling(node: Ours, phones: Network, ordeal: Ordeal, toll: Toll) -> None:
+    while True:
+        if len(await phones.calls(live=True)) < ordeal.calls:
+            toll.dialled += await phones.dial(node.voice_url, "talker")
+        await asyncio.sleep(DIAL_GAP_SECONDS)
 
 
 async def _hosts(node: Ours) -> list[dict[str, Any]]:

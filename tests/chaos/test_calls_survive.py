@@ -74,7 +74,7 @@ async def kill(node: LiveNode, name: str) -> None:
     victim.kill()
 
     async def replaced() -> bool:
-        return (await process(node, name)).pid != victim.pid
+        return bool((await process(node, name)).pid != victim.pid)
 
     await wait_for(replaced)
 

@@ -64,6 +64,17 @@ class Passing(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
+class Taker(Passing):
+    """A turn taker that leaves every decision to the test; it counts how often it was asked to conclude."""
+
+    def __init__(self) -> None:
+        super().__init__(name="taker")
+        self.concluded = 0
+
+    async def conclude(self) -> None:
+        self.concluded += 1
+
+
 class Voice(Passing):
     """Turns a clause into a text that is 'spoken' once the mouth plays it."""
 
@@ -192,7 +203,8 @@ class Talk:
         self.line, self.listener = Line(), Passing(name="listener")
         loaded = parse(MODEL_PERSONA) if persona == "free" else load(persona)
         self.brain = ScriptedBrain(loaded, {}, self.record.flow)
-        engines = Engines(Passing(name="taker"), self.listener, Voice(name="voice"), self.brain, model)
+        taker: Any = Taker()
+        engines = Engines(taker, self.listener, Voice(name="voice"), self.brain, model)
         self.recorder = Recorder(folder, 1)
         self.folder = folder
         self.conversation = Conversation(self.line, engines, self.record, self.recorder, patience, limit_seconds)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from bots.cues import Cue
-from bots.models.port import Unreachable
+from bots.models.port import Delta, Request, Text, Unreachable
 from bots.personas.persona import load
 from bots.record import Turn
 from bots.scripted import ScriptedBrain
@@ -43,7 +44,8 @@ async def test_consent_starts_the_recording_and_nothing_is_written_before(tmp_pa
     async with talk(tmp_path) as call:
         await call.wait_said(QUESTION)
         assert not call.folder.exists()
-        assert not call.recorder.recording
+        before = call.recorder.recording
+        assert not before
         await call.says("yes please")
         await call.wait_said(DAY)
         assert call.recorder.recording
@@ -174,9 +176,10 @@ async def test_a_models_reply_is_spoken_clause_by_clause_and_asked_with_what_was
 class Broken(Writer):
     """A model whose every provider failed."""
 
-    async def stream(self, request):  # type: ignore[no-untyped-def]
-        raise Unreachable("nobody there")
-        yield  # pragma: no cover
+    async def stream(self, request: Request) -> AsyncGenerator[Delta, None]:
+        if not self.asked:
+            raise Unreachable("nobody there")
+        yield Text("never")
 
 
 async def test_a_model_that_fails_is_apologised_for_at_once(tmp_path: Path) -> None:

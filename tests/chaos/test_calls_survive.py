@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -121,11 +122,11 @@ async def test_the_deaths_of_gateway_template_and_turn_server_end_no_call(node: 
 
 def signal_database(node: LiveNode, number: signal.Signals) -> None:
     """Send a signal to the node's PostgreSQL, postmaster and backends."""
-    for found in psutil.process_iter(["name", "cmdline"]):
-        if found.info["name"] == "postgres" and f"{node.env['NODE_VAR']}/postgres" in " ".join(found.info["cmdline"]):
-            with contextlib.suppress(psutil.Error):
-                for one in (*found.children(recursive=True), found):
-                    one.send_signal(number)
+    file = Path(node.env["NODE_VAR"]) / "postgres" / "data" / "postmaster.pid"
+    postmaster = psutil.Process(int(file.read_text().splitlines()[0]))
+    for one in (*postmaster.children(recursive=True), postmaster):
+        with contextlib.suppress(psutil.Error):
+            one.send_signal(number)
 
 
 def ready(node: LiveNode) -> Callable[[], Awaitable[bool]]:

@@ -53,6 +53,7 @@ class Node(Section):
     var: Path = Path("var")
     operator_token: SecretStr = SecretStr("")
     drain_seconds: float = Field(default=5.0, ge=0)
+    trust_forwarded: bool = False
 
 
 class Calls(Section):

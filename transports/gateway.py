@@ -89,7 +89,9 @@ def application(board: Switchboard, announcements: Announcements, health: Health
     guard = operator_only(board.settings.node.operator_token.get_secret_value())
     app = web.Application(middlewares=[problems, guard], client_max_size=BODY_BYTES)
     app[STORE], app[SWITCHBOARD] = board.store, board
-    signatures = Signatures(board.settings.twilio.auth_token.get_secret_value(), board.settings.public_url)
+    settings = board.settings
+    token = settings.twilio.auth_token.get_secret_value()
+    signatures = Signatures(token, settings.public_url, trust_forwarded=settings.node.trust_forwarded)
     app.add_routes(call_routes())
     app.add_routes(TwilioWebhooks(board, signatures).routes())
     app.add_routes(

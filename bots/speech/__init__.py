@@ -14,6 +14,8 @@ from pipecat.processors.frame_processor import FrameProcessor
 
 from bots.personas.persona import Voice, load
 from bots.speech.failover import breaker
+from bots.speech.listening.chain import ListenerChain
+from bots.speech.listening.offline import OfflineListener
 from bots.speech.listening.pronouncing import pronunciations
 from bots.speech.listening.recogniser import decoders, sayable
 from bots.speech.mount import Mount
@@ -39,14 +41,22 @@ def build_listener(settings: Settings, *, expects: Sequence[str] = ()) -> FrameP
         UnpronounceableError: a phrase cannot be listened for offline.
         EngineMissingError: a local engine's package or weights are not there.
     """
-    from bots.speech.listening.offline import OfflineListener
-
     choice = settings.engines[0]
     if choice == "double":
         from bots.speech.double import DoubleListener
 
         return DoubleListener(expects)
-    return OfflineListener(expects)
+    if choice == "offline":
+        return OfflineListener(expects)
+    if choice == "deepgram":
+        from bots.speech.listening.deepgram import DeepgramListener
+
+        first = Mount(DeepgramListener(settings.deepgram), breaker("Deepgram"))
+    else:
+        from bots.speech.listening import local
+
+        first = Mount(getattr(local, choice)(settings), breaker(choice))
+    return ListenerChain([first, Mount(OfflineListener(sayable(expects)), breaker("PocketSphinx"))])
 
 
 def build_voice(settings: Settings, *, voice: Voice) -> FrameProcessor:
@@ -57,13 +67,22 @@ def build_voice(settings: Settings, *, voice: Voice) -> FrameProcessor:
         EngineMissingError: a local engine's package or weights are not there.
     """
     choice = settings.engines[1]
-    mounts: list[Mount] = []
     if choice == "double":
         from bots.speech.double import DoubleVoice
 
         return VoiceChain([Mount(DoubleVoice(), breaker("double voice"))])
-    mounts.append(_offline_voice(settings, voice))
-    return VoiceChain(mounts)
+    offline = Mount(EspeakVoice(Style.of(voice.espeak), clips(settings.node.var)), breaker("eSpeak NG"))
+    if choice == "offline":
+        return VoiceChain([offline])
+    if choice == "elevenlabs":
+        from bots.speech.voices.elevenlabs import ElevenlabsVoice
+
+        first = Mount(ElevenlabsVoice(settings.elevenlabs, voice.elevenlabs), breaker("ElevenLabs"))
+    else:
+        from bots.speech.voices import local
+
+        first = Mount(getattr(local, choice)(settings, voice.local), breaker(choice))
+    return VoiceChain([first, offline])
 
 
 def prepare_speech(settings: Settings, personas: Mapping[str, tuple[Voice, Iterable[str]]]) -> None:
@@ -87,8 +106,3 @@ def prepare_speech(settings: Settings, personas: Mapping[str, tuple[Voice, Itera
 def clips(var: Path) -> ClipCache:
     """The clips of this process, kept under `var`; a forked child inherits them."""
     return ClipCache(var / "clips")
-
-
-def _offline_voice(settings: Settings, voice: Voice) -> Mount:
-    service = EspeakVoice(Style.of(voice.espeak), clips(settings.node.var))
-    return Mount(service, breaker("eSpeak NG"))

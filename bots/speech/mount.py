@@ -17,6 +17,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, F
 from bots.models.breaker import Breaker
 
 log = structlog.get_logger()
+OPEN_SECONDS = 0.02
 CLOSE_SECONDS = 1.0  # a provider that does not answer may not hold up the end of a call
 
 Handler = Callable[["Mount", Frame], Awaitable[None]]
@@ -46,9 +47,10 @@ class Mount:
         return self.breaker.provider
 
     async def open(self, setup: FrameProcessorSetup, start: StartFrame, handler: Handler) -> None:
-        """Set the service up in the background; `ready` is set once it can work."""
+        """Set the service up, in the background if it takes time; `ready` is set once it can work."""
         self._handler = handler
         self._raising = setup.task_manager.create_task(self._raise(setup, start), f"{self.name}::open")
+        await asyncio.wait({self._raising}, timeout=OPEN_SECONDS)
 
     async def give(self, frame: Frame) -> None:
         """Hand the service a frame."""

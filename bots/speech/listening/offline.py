@@ -7,7 +7,6 @@ the 5 ms a loop can bear; a thread would only add hops. Nothing is decoded while
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
 import structlog
@@ -29,6 +28,7 @@ from pipecat.transcriptions.language import Language
 from pipecat.utils.time import time_now_iso8601
 
 from bots.speech.frames import NotUnderstoodFrame
+from bots.speech.listening.preroll import BYTES_PER_S, RATE_HZ, PreRoll
 from bots.speech.listening.recogniser import (
     FRESH_CALLER,
     Decoder,
@@ -40,9 +40,6 @@ from bots.speech.listening.recogniser import (
 )
 
 log = structlog.get_logger()
-RATE_HZ = 8000
-BYTES_PER_S = RATE_HZ * 2
-PRE_ROLL_S = 0.3  # before the voice's onset
 SLICE = BYTES_PER_S * 6 // 100  # decoded at a time when there is a backlog: 60 ms of audio, 1 to 2 ms of work
 TURN_LIMIT = 12 * BYTES_PER_S  # of audio kept to be heard again as a whole
 
@@ -71,8 +68,7 @@ class OfflineListener(STTService):
         self._pool = pool or decoders()
         self._caller = FRESH_CALLER
         self._decoder: Decoder | None = None
-        self._before: deque[bytes] = deque()  # audio before the voice
-        self._before_bytes = 0
+        self._before = PreRoll()
         self._segment = bytearray()
         self._unclear = bytearray()  # voice of this turn that has made no sense so far
         self._backlog = bytearray()
@@ -114,11 +110,7 @@ class OfflineListener(STTService):
 
     def _hear(self, pcm: bytes) -> None:
         if self._decoder is None:
-            self._before.append(pcm)
-            self._before_bytes += len(pcm)
-            most = BYTES_PER_S  # the onset itself may lie a while back when it is noticed
-            while self._before_bytes - len(self._before[0]) >= most:
-                self._before_bytes -= len(self._before.popleft())
+            self._before.hear(pcm)
             return
         self._segment += pcm
         self._backlog += pcm
@@ -127,11 +119,8 @@ class OfflineListener(STTService):
     def _begin(self, since_onset_s: float) -> None:
         if self._decoder is not None:
             return
-        lead = int((since_onset_s + PRE_ROLL_S) * RATE_HZ) * 2
-        self._segment[:] = b"".join(self._before)[-lead:]
+        self._segment[:] = self._before.take(since_onset_s)
         self._backlog[:] = self._segment
-        self._before.clear()
-        self._before_bytes = 0
         self._decoder = self._pool.take()
         self._decoder.start(self._phrases, self._caller)
 

@@ -20,7 +20,7 @@ import pocketsphinx
 from bots.audio import Upsampler
 from bots.speech.listening.pronouncing import MODEL, UnpronounceableError, pronunciations
 
-THRESHOLD = -4.7e-3
+THRESHOLD = -4.9e-3
 STEEPNESS = 1500.0  # of the confidence around the threshold
 MOST_GRAMMARS = 24  # kept per decoder; a persona has a dozen states
 NOISE_LEVEL = 40.0

@@ -151,6 +151,7 @@ class VoiceChain(FrameProcessor):
                 if isinstance(frame, TTSStoppedFrame):
                     if not heard:
                         raise _BrokenOffError(fault(mount.name, "no sound came"), words)
+                    self._active = None
                     return []
                 if isinstance(frame, TTSAudioRawFrame):
                     if not heard:

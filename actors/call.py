@@ -15,7 +15,7 @@ import structlog
 
 from actors.journal import CallJournal
 from actors.orders import HangUp, LetGo, Move
-from actors.recordings import join_recording
+from actors.recordings import join_recording, note_recording
 from actors.runtime import Actor, Message
 from bots.conversation import Conversation, Engines, Line
 from bots.cues import Cue
@@ -157,7 +157,7 @@ class CallActor(Actor):
     async def _keep_recording(self) -> None:
         recording = await join_recording(self._call.id, self._folder)
         if recording is not None:
-            await self._journal.write(lambda: self._desk.store.recording(self._call.id, str(recording)))
+            await self._journal.write(lambda: note_recording(self._desk.store, self._call.id, recording))
         await self._journal.flush(SETTLE_SECONDS)
 
     async def _move(self, within_s: float) -> None:

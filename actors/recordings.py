@@ -8,7 +8,7 @@ import datetime as dt
 from pathlib import Path
 
 from bots.recording import assemble
-from infra.database.call_records import UnknownCall
+from infra.database.call_records import ConsentMissing, UnknownCall
 from infra.database.calls import CallStore
 
 
@@ -21,7 +21,15 @@ async def keep_recording(store: CallStore, call_id: str, folder: Path) -> None:
     """Join the parts of an ended call's recording and note where it lies."""
     target = await join_recording(call_id, folder)
     if target is not None:
+        await note_recording(store, call_id, target)
+
+
+async def note_recording(store: CallStore, call_id: str, target: Path) -> None:
+    """Note where an ended call's recording lies; one that nobody agreed to, or no longer, is deleted."""
+    try:
         await store.recording(call_id, str(target))
+    except ConsentMissing:
+        target.unlink(missing_ok=True)
 
 
 async def keep_left_over(store: CallStore, recordings: Path, quiet: dt.timedelta) -> None:

@@ -239,6 +239,8 @@ class Conversation:
     def _consented(self, granted: bool) -> None:
         if granted:
             self._recorder.start()
+        else:
+            self._recorder.discard()
 
     def _opt_out(self) -> None:
         self._opted_out = True

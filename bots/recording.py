@@ -52,6 +52,14 @@ class Recorder:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             self._writing = asyncio.create_task(self._write(), name="recording")
 
+    def discard(self) -> None:
+        """Consent was withdrawn: stop, and delete what this call's processes have recorded so far."""
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+        for part in self._path.parent.glob("*.pcm"):
+            part.unlink(missing_ok=True)
+
     def caller(self, audio: bytes) -> None:
         """The caller's audio, as it arrives."""
         self._put(0, audio, 0.0)

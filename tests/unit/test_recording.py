@@ -172,3 +172,18 @@ async def test_a_killed_process_loses_no_more_than_the_last_moments(tmp_path: Pa
     assert path is not None
     heard = int(np.count_nonzero(sound(path)[:, 0])) / CHUNK
     assert heard >= said - 2.0 / 0.04
+
+
+async def test_withdrawn_consent_deletes_what_was_recorded(tmp_path: Path) -> None:
+    """CMB-08: a yes that is taken back leaves no audio behind, of this process or of an earlier one."""
+    earlier = tmp_path / "call" / "0001-1.pcm"
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"\1\0" * 800)
+    recorder = Recorder(tmp_path / "call", 2)
+    recorder.start()
+    recorder.caller(b"\1\0" * 8000)
+    recorder.discard()
+    recorder.caller(b"\1\0" * 8000)
+    await recorder.stop()
+    assert not recorder.recording
+    assert list((tmp_path / "call").glob("*.pcm")) == []

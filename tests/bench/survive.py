@@ -246,7 +246,12 @@ def _report(
         "resumes_ms": sorted(round(ms, 1) for ms in resumes),
     }
     whole = sound / len(found) if found and enough else None
-    return told, [
+    return told, bars(whole, percentile(resumes, 0.95) if resumes else None)
+
+
+def bars(whole: float | None = None, resume_p95_ms: float | None = None) -> list[Bar]:
+    """The two bars; absent without figures."""
+    return [
         Bar("continuity", whole, 1.0, "at least", " of all calls"),
-        Bar("resume", percentile(resumes, 0.95) if resumes else None, 1500.0, "at most", " ms"),
+        Bar("resume", resume_p95_ms, 1500.0, "at most", " ms"),
     ]

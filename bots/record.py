@@ -24,6 +24,7 @@ class Turn:
     spoken: str = ""
     done: bool = False
     timings: dict[str, float] = field(default_factory=dict)
+    before: Flow | None = None  # the flow state that the bot's turn left behind
 
     @property
     def rest(self) -> str:
@@ -65,6 +66,16 @@ class Record:
         last = self.last
         return last if last and last.who == "bot" and not last.done else None
 
+    @property
+    def missed(self) -> tuple[str, Flow] | None:
+        """What the caller had said before the newest words, and the flow then, if our answer was never heard."""
+        if len(self.turns) < 3:
+            return None
+        earlier, answer, newest = self.turns[-3:]
+        if (earlier.who, answer.who, newest.who) != ("caller", "bot", "caller") or answer.spoken:
+            return None
+        return None if answer.before is None else (earlier.text, answer.before)
+
     async def heard(self, text: str, timings: dict[str, float]) -> Turn:
         """Write down what the caller said; returns when it is journalled."""
         await self._interrupted()
@@ -76,8 +87,8 @@ class Record:
     async def replying(self, text: str, flow: Flow) -> Turn:
         """Write down what the bot decided to say and the flow state after it; returns when it is journalled."""
         await self._interrupted()
-        self.flow = dict(flow)
         turn = self._append("bot", text, {})
+        turn.before, self.flow = self.flow, dict(flow)
         await self._journal.replying(turn, self.flow)
         return turn
 

@@ -121,6 +121,10 @@ class ScriptedBrain:
         answers: tuple[Answer | Command, ...] = (*self._state.expects, *self.persona.commands)
         return [phrase for answer in answers for phrase in answer.phrases]
 
+    def restore(self, flow: Mapping[str, Any]) -> None:
+        """Go back to where the script stood: what was said since then, nobody heard."""
+        self._memory = self._recall(flow)
+
     def settles(self, heard: str) -> bool:
         """Whether `heard` is a whole phrase that is expected now, and not the beginning of a longer one.
 

@@ -78,14 +78,20 @@ class Speaker(FrameProcessor):
             await self.push_frame(frame, direction)
 
     async def _speak(self, frame: CueFrame) -> None:
+        try:
+            await self._follow(frame)
+        finally:  # also when a barge-in ends it: the script may have moved
+            if self._listener is not None:
+                self._listener.expect(self._brain.expects())
+
+    async def _follow(self, frame: CueFrame) -> None:
         match frame.cue:
             case Cue.OPENING:
                 await self._turn(self._brain.opening())
             case Cue.RESUME | Cue.MOVED:
                 await self._resume(bridge=frame.cue is Cue.RESUME)
             case Cue.ANSWER:
-                reply = self._brain.reply(frame.heard)
-                await (self._answer_freely() if reply.hand_over else self._turn(reply))
+                await self._answer(frame.heard or "")
             case Cue.REPEAT:
                 await self._turn(self._brain.reply(None))
             case Cue.IDLE:
@@ -98,8 +104,15 @@ class Speaker(FrameProcessor):
                 await self._turn(self._brain.farewell())
             case Cue.TIME_UP:
                 await self._say(self._brain.farewell(time_up=True).clauses, aside=True, ends_call=True)
-        if self._listener is not None:
-            self._listener.expect(self._brain.expects())
+
+    async def _answer(self, heard: str) -> None:
+        """Answer the caller. If they spoke over our last answer before its first sound, answer both in one."""
+        if (missed := self._record.missed) is not None:
+            earlier, flow = missed
+            self._brain.restore(flow)
+            heard = f"{earlier} {heard}".strip()
+        reply = self._brain.reply(heard)
+        await (self._answer_freely() if reply.hand_over else self._turn(reply))
 
     async def _turn(self, reply: Reply) -> None:
         """Say a scripted reply as a turn of its own."""

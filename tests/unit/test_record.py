@@ -108,3 +108,16 @@ def test_pieces_of_speech_are_joined_by_one_space() -> None:
     """COM-15: so that a count of words stays a count of words."""
     assert join("", " One. ") == "One."
     assert join("One. ", "  two.") == "One. two."
+
+
+async def test_an_answer_that_nobody_heard_is_known_as_missed() -> None:
+    """COM-14: who talks over an answer before its first sound is answered from where the script stood before it."""
+    record = Record(Entries(), flow={"state": "question"})
+    await record.heard("yes", {})
+    await record.replying("Thank you.", {"state": "next"})
+    await record.heard("I mean no", {})
+    assert record.missed == ("yes", {"state": "question"})
+    await record.replying("That is fine.", {"state": "next"})
+    await record.spoke("That")
+    await record.heard("good", {})
+    assert record.missed is None

@@ -23,7 +23,7 @@ from transports.cli.options import DONE, FAILED, MISSED, run
 from transports.cli.options import say as print_line
 
 EPILOG = """examples:
-  main.py bench all --json bench.json       everything; about an hour and a half on two quiet cores
+  main.py bench all --json bench.json       everything; about two hours on two quiet cores
   main.py bench calls --sides stock shared  only these two
   main.py bench turn --max 60               the turn at 1, 10 and 60 calls
   main.py bench survive --kills 100         kill hosts under live calls

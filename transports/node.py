@@ -95,6 +95,7 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         opened = await stack.enter_async_context(pool(database, min_size=1, max_size=4))
         nodes = NodeStore(opened)
         await nodes.register(settings.node.name, settings.public_url, os.getpid())
+        stack.push_async_callback(forget, nodes, settings)
         beating = asyncio.create_task(beat(nodes, settings), name="node-beat")
         stack.callback(beating.cancel)
         store = CallStore(opened)
@@ -230,11 +231,18 @@ def visible(url: str) -> str:
     return f"{head.partition('://')[0]}://{tail}" if at else url
 
 
+async def forget(nodes: NodeStore, settings: Settings) -> None:
+    """Tell the database that this node has stopped."""
+    with contextlib.suppress(*SERVER_AWAY):
+        await nodes.forget(settings.node.name, os.getpid())
+
+
 async def beat(nodes: NodeStore, settings: Settings) -> None:
     """Tell the database that this node is there."""
     while True:
         try:
-            await nodes.heartbeat(settings.node.name, os.getpid())
+            if not await nodes.heartbeat(settings.node.name, os.getpid()):
+                log.error("node_name_taken", node=settings.node.name, remedy="give each node its own NODE_NAME")
         except SERVER_AWAY as error:
             log.debug("beat_missed", error=repr(error))
         await asyncio.sleep(NODE_BEAT_SECONDS)

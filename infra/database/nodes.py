@@ -20,11 +20,10 @@ class Node(Row, frozen=True, kw_only=True):
     pid: int
     started_at: dt.datetime
     heartbeat_at: dt.datetime
-    draining: bool
 
 
 class NodeStore:
-    """Which nodes are there, and whether they take new calls."""
+    """Which nodes are there."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -33,14 +32,9 @@ class NodeStore:
         """This node has started; it replaces an earlier one of the same name."""
         await self._pool.execute(_SQL.register, name, url, pid)
 
-    async def heartbeat(self, name: str, pid: int) -> bool | None:
-        """This node is there. Returns whether it was told to drain; None if another took its name."""
-        draining: bool | None = await self._pool.fetchval(_SQL.heartbeat, name, pid)
-        return draining
-
-    async def drain(self, name: str, draining: bool = True) -> bool:
-        """Tell a node to move its calls elsewhere and take no new ones. False if there is no such node."""
-        return await self._pool.fetchval(_SQL.drain, name, draining) is not None
+    async def heartbeat(self, name: str, pid: int) -> bool:
+        """This node is there. False if another took its name."""
+        return await self._pool.fetchval(_SQL.heartbeat, name, pid) is not None
 
     async def forget(self, name: str, pid: int) -> None:
         """This node has stopped."""

@@ -26,7 +26,6 @@ from infra.database.calls import CallStore
 from infra.database.changes import RESYNC, Change, follow
 from infra.database.nodes import NodeStore
 from infra.database.pool import pool
-from infra.database.webhooks import Webhook, WebhookInbox
 
 
 @pytest_asyncio.fixture
@@ -350,37 +349,13 @@ async def test_a_follower_survives_the_loss_of_its_connection(
         await changes.aclose()
 
 
-async def test_a_webhook_is_stored_once_and_applied_until_it_worked(connections: asyncpg.Pool) -> None:
-    """COM-46."""
-    inbox, applied, broken = WebhookInbox(connections), list[str](), True
-
-    async def use(webhook: Webhook) -> None:
-        if webhook.key == "b" and broken:
-            raise ConnectionError("the database went away")
-        applied.append(f"{webhook.key}{webhook.body['n']}")
-
-    assert [await inbox.store("twilio", key, {"n": n}) for n, key in enumerate("aabc")] == [
-        True, False, True, True,
-    ]  # fmt: skip
-    assert await inbox.apply("twilio", use) == 2
-    broken = False
-    assert await inbox.apply("twilio", use) == 1
-    assert await inbox.apply("twilio", use) == 0
-    assert applied == ["a0", "c3", "b2"]
-
-
-async def test_a_node_reports_and_drains(connections: asyncpg.Pool) -> None:
+async def test_a_node_reports_and_is_forgotten(connections: asyncpg.Pool) -> None:
     nodes = NodeStore(connections)
     await nodes.register("node-1", "http://a", 10)
-    assert await nodes.heartbeat("node-1", 10) is False
-    assert await nodes.drain("node-1")
-    assert await nodes.heartbeat("node-1", 10) is True
-    assert not await nodes.drain("node-2")
+    assert await nodes.heartbeat("node-1", 10)
     await nodes.register("node-1", "http://a", 11)
-    assert await nodes.heartbeat("node-1", 10) is None
-    assert [(node.name, node.pid, node.draining) for node in await nodes.seen(dt.timedelta(minutes=1))] == [
-        ("node-1", 11, False)
-    ]
+    assert not await nodes.heartbeat("node-1", 10)
+    assert [(node.name, node.pid) for node in await nodes.seen(dt.timedelta(minutes=1))] == [("node-1", 11)]
     await nodes.forget("node-1", 10)
     assert len(await nodes.seen(dt.timedelta(minutes=1))) == 1
     await nodes.forget("node-1", 11)

@@ -1,5 +1,4 @@
 drop table nodes;
-drop table webhooks;
 drop table call_turns;
 drop table call_events;
 drop table calls;

@@ -1,4 +1,4 @@
--- Calls, what happened to them, what was said in them; carriers' webhooks; the nodes that take calls.
+-- Calls, what happened to them, what was said in them; the nodes that take calls.
 
 create table calls (
     id text primary key,
@@ -67,26 +67,12 @@ create table call_turns (
     primary key (call_id, number)
 );
 
-create table webhooks (
-    id bigint generated always as identity primary key,
-    provider text not null,
-    key text not null,
-    received_at timestamptz not null default now(),
-    body jsonb not null,
-    applied_at timestamptz,
-    attempts int not null default 0,
-    last_error text,
-    unique (provider, key)
-);
-create index webhooks_unapplied on webhooks (id) where applied_at is null;
-
 create table nodes (
     name text primary key,
     url text not null,
     pid int not null,
     started_at timestamptz not null default now(),
-    heartbeat_at timestamptz not null default now(),
-    draining boolean not null default false
+    heartbeat_at timestamptz not null default now()
 );
 
 -- Every change is heard on the channel 'calls', whoever writes it.

@@ -35,6 +35,8 @@ class Mount:
         self.service = service
         self.breaker = breaker
         self.ready = asyncio.Event()
+        self.quiet = asyncio.Event()  # not set: told to drop what it was saying, and still doing so
+        self.quiet.set()
         self._inlet = PipelineSource(self._pushed, name=f"{service.name}::in")
         self._outlet = PipelineSink(self._pushed, name=f"{service.name}::out")
         self._inlet.link(service)

@@ -174,13 +174,13 @@ class Stage:
 
     async def __aenter__(self) -> Self:
         setup = FrameProcessorSetup(
-            clock=SystemClock(),
+            clock=SystemClock(),  # type: ignore[no-untyped-call]
             task_manager=self._tasks,
             pipeline_worker=cast(Any, None),
             audio_in_sample_rate=RATE_HZ,
             audio_out_sample_rate=RATE_HZ,
         )
-        setup.clock.start()
+        setup.clock.start()  # type: ignore[no-untyped-call]
         for processor in (self._source, self._sink, self.processor):
             await processor.setup(setup)
         await self.give(StartFrame(audio_in_sample_rate=RATE_HZ, audio_out_sample_rate=RATE_HZ))

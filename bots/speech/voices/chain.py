@@ -42,7 +42,7 @@ from bots.speech.mount import Mount
 log = structlog.get_logger()
 FIRST_SOUND_S = 1.0
 STALL_S = 1.5  # below the 3 s after which Pipecat takes silence for the end and all words for spoken
-READY_S = 0.4  # a provider that is still connecting may take this long before the next one speaks
+READY_S = 0.4  # a provider that is still connecting, or falling silent, may take this long
 
 
 class VoiceChain(FrameProcessor):
@@ -63,7 +63,6 @@ class VoiceChain(FrameProcessor):
         self._speaking = False
         self._active: Mount | None = None
         self._inbox: asyncio.Queue[Frame] = asyncio.Queue()
-        self._stale: set[Mount] = set()  # told to be quiet, and not quiet yet
         self.characters: Counter[str] = Counter()  # given to each provider, as it will bill them
 
     def status(self) -> dict[str, Any]:
@@ -168,11 +167,9 @@ class VoiceChain(FrameProcessor):
             breaker.end_probe()
 
     async def _await_ready(self, mount: Mount) -> None:
-        if not mount.ready.is_set():
-            async with asyncio.timeout(READY_S):
-                await mount.ready.wait()
-        if mount in self._stale:
-            raise TimeoutError
+        async with asyncio.timeout(READY_S):
+            await mount.ready.wait()
+            await mount.quiet.wait()
         if not mount.service.is_usable:  # Pipecat wrote it off; the bench has decided that it gets a chance
             await mount.service.set_usable(True)
 
@@ -194,15 +191,15 @@ class VoiceChain(FrameProcessor):
         """Have the active provider drop what it is saying; until it has, nothing of its sound is passed on."""
         mount, self._active = self._active, None
         if mount is not None and mount.ready.is_set():
-            self._stale.add(mount)
+            mount.quiet.clear()
             await mount.give(InterruptionFrame())
 
     async def _returned(self, mount: Mount, frame: Frame) -> None:
         if isinstance(frame, InterruptionFrame):
-            self._stale.discard(mount)
-        elif isinstance(frame, ErrorFrame) and (mount is not self._active or mount in self._stale):
+            mount.quiet.set()
+        elif isinstance(frame, ErrorFrame) and (mount is not self._active or not mount.quiet.is_set()):
             log.info("voice_engine_complains", provider=mount.name, error=frame.error)
-        elif mount is self._active and mount not in self._stale and _counts(frame):
+        elif mount is self._active and mount.quiet.is_set() and _counts(frame):
             self._inbox.put_nowait(frame)
 
 

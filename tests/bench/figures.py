@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Any, Literal
 
@@ -159,14 +160,16 @@ def pace(turns_ms: Sequence[Sequence[float]], window_ms: tuple[float, float], pe
 
     It is measured from the first to the last turn of a call, so that a window's edges do not round it. A call
     that has fallen silent for more than two of `period_ms` before the end is measured up to the end, and one
-    with fewer than two turns over the whole window.
+    with fewer than two turns over the whole window, unless that is too short to hold more.
     """
     begin_ms, end_ms = window_ms
     turns, spent_ms = 0, 0.0
     for moments in turns_ms:
         if len(moments) < 2:
-            turns += len(moments)
-            spent_ms += end_ms - begin_ms
+            edges = (begin_ms, *moments, end_ms)
+            if max(two - one for one, two in pairwise(edges)) > 2 * period_ms:  # else too short a window to tell
+                turns += len(moments)
+                spent_ms += end_ms - begin_ms
             continue
         silent = bool(period_ms) and end_ms - moments[-1] > 2 * period_ms
         turns += len(moments) - 1

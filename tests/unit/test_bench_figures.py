@@ -111,3 +111,7 @@ def test_a_call_that_falls_silent_slows_the_pace() -> None:
 def test_a_call_that_never_speaks_slows_the_pace() -> None:
     regular = [float(at) for at in range(3000, 60_000, 6000)]
     assert pace([regular, []], (0.0, 60_000.0), 6000.0) < 0.6 * 10
+
+
+def test_a_window_too_short_for_two_turns_tells_nothing_of_a_call() -> None:
+    assert pace([[2000.0, 8000.0], [5000.0]], (0.0, 10_000.0), 6000.0) == pytest.approx(10.0)

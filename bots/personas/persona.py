@@ -17,9 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 FOLDER = Path(__file__).parent
-_DISCLOSES = re.compile(
-    r"\b(AI|artificial intelligence|automated|computer|machine|robot|virtual)\b", re.IGNORECASE
-)
+_DISCLOSES = re.compile(r"\b(AI|artificial intelligence|automated|computer|machine|robot|virtual)\b", re.IGNORECASE)
 _PHRASE = re.compile(r"[a-z']+(?: [a-z']+)*")
 _FACT_LIMIT = 300
 

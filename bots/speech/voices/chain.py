@@ -42,7 +42,6 @@ from bots.speech.mount import Mount
 log = structlog.get_logger()
 FIRST_SOUND_S = 1.0
 STALL_S = 1.5  # below the 3 s after which Pipecat takes silence for the end and all words for spoken
-READY_S = 0.4  # a provider that is still connecting, or falling silent, may take this long
 
 
 class VoiceChain(FrameProcessor):
@@ -136,7 +135,7 @@ class VoiceChain(FrameProcessor):
         said = 0
         heard = False
         try:
-            await self._await_ready(mount)
+            await self._await_ready(mount, deadline - time.monotonic())
             self._inbox = asyncio.Queue()
             self._active = mount
             text = " ".join(words)
@@ -166,8 +165,8 @@ class VoiceChain(FrameProcessor):
         finally:
             breaker.end_probe()
 
-    async def _await_ready(self, mount: Mount) -> None:
-        async with asyncio.timeout(READY_S):
+    async def _await_ready(self, mount: Mount, seconds: float) -> None:
+        async with asyncio.timeout(seconds):
             await mount.ready.wait()
             await mount.quiet.wait()
         if not mount.service.is_usable:  # Pipecat wrote it off; the bench has decided that it gets a chance

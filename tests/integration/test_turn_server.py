@@ -135,7 +135,7 @@ async def test_the_server_says_what_pipecats_own_analyser_says(tmp_path: Path, s
             assert verdict.probability == pytest.approx(expected["probability"], abs=1e-3)
             assert verdict.complete == bool(expected["prediction"])
             assert verdict.service_ms > 0
-    await stock.cleanup()
+    await stock.cleanup()  # type: ignore[no-untyped-call]
 
 
 async def test_a_killed_server_is_silence_to_its_client_until_it_is_back(

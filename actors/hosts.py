@@ -7,6 +7,7 @@ Admission looks at what starves first: slots, then the hosts' loop lag, then the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +20,8 @@ from actors.runtime import Actor, ActorError, Done, Down, Message, Placement, Pr
 log = structlog.get_logger()
 RESERVATION_SECONDS = 60.0  # from TwiML or dial to the media socket
 RETRY_SECONDS = 5
+DRAINING = "this node is draining"
+HOST_NAME = re.compile(r"host-(\d+)")
 
 
 class Reserve(Message, tag="reserve"):
@@ -52,6 +55,10 @@ class DrainHost(Message, tag="drain_host"):
 
 class ListHosts(Message, tag="list_hosts"):
     """Ask for every host with its calls."""
+
+
+class Probe(Message, tag="probe_hosts"):
+    """Ask whether this node takes calls at all; `Reserved` or `Full`, and nothing is kept."""
 
 
 class Reserved(Message, tag="reserved"):
@@ -108,7 +115,8 @@ class HostKeeper(Actor):
 
     Args:
         processes: starts the hosts.
-        host: what to start as the host of a given name, and the path of its intake.
+        host: what to start as the host of a given name, and the path of its intake. A host's report holds its
+            `calls`, each with the ticket its media came by, and whether it is `draining`.
         limits: the node's capacity.
         turns: the name of the turn server's process; its report holds its delay.
     """
@@ -128,6 +136,7 @@ class HostKeeper(Actor):
         self._draining = False
 
     async def start(self) -> None:
+        self._adopt()
         self._refill()
 
     async def receive(self, message: Message) -> Message | None:
@@ -145,6 +154,8 @@ class HostKeeper(Actor):
             case DrainHost(host=name):
                 await self._drain(name)
                 return Done()
+            case Probe():
+                return Full(DRAINING) if self._draining else Reserved()
             case ListHosts():
                 return Hosts([self._view(host) for host in self._hosts.values()])
         return None
@@ -163,7 +174,7 @@ class HostKeeper(Actor):
         if call in self._reserved:
             return Reserved()
         if self._draining:
-            return Full("this node is draining")
+            return Full(DRAINING)
         if any(call in host.calls and not host.draining for host in self._hosts.values()):
             return Reserved()  # a call that comes back has its slot until it takes another
         busy = sum(len(host.calls) for host in self._hosts.values()) + len(self._reserved)
@@ -181,7 +192,7 @@ class HostKeeper(Actor):
 
     def _claim(self, call: str, ticket: int) -> Message:
         if self._draining:
-            return Full("this node is draining", retry_after=1)
+            return Full(DRAINING, retry_after=1)
         for host in self._hosts.values():
             if ticket and host.calls.get(call, 0) >= ticket:
                 return Full("this ticket has been used", retry_after=1)
@@ -204,6 +215,21 @@ class HostKeeper(Actor):
             # A call that came back holds a newer slot, maybe on the same host; its old stream must not free that one.
             if name in ("", host.name) and (not ticket or host.calls.get(call) == ticket):
                 host.calls.pop(call, None)
+
+    def _adopt(self) -> None:
+        """Take up the hosts that an earlier incarnation left: they run on, and so do their calls."""
+        last = 0
+        for status in self._processes.status():
+            if (found := HOST_NAME.fullmatch(status.name)) is None:
+                continue
+            last = max(last, int(found[1]))
+            if status.state != "running":
+                continue
+            calls, draining = status.report.get("calls", {}), bool(status.report.get("draining"))
+            self._hosts[status.name] = Host(status.name, self._host_spec(status.name)[1], dict(calls), draining)
+            self.context.watch(self.context.ref(status.name))
+            log.warning("host_adopted", host=status.name, calls=len(calls))
+        self._numbers = count(last + 1)
 
     def _lags(self, host: Host) -> bool:
         return self._report(host.name).lag_p99_ms > self._limits.max_lag_ms

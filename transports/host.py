@@ -52,7 +52,7 @@ class Host:
     def __init__(self, system: System, args: HostArgs, desk: Desk, tickets: Tickets) -> None:
         self._system, self._args, self._desk, self._tickets = system, args, desk, tickets
         self._keeper: Ref = system.ref(args.keeper)
-        self.calls: dict[str, tuple[Ref, int]] = {}  # id to actor and epoch
+        self.calls: dict[str, tuple[Ref, int, int]] = {}  # id to actor, epoch and the ticket the media came by
         self.draining = False
 
     async def admit(self, grant: bytes) -> None:
@@ -96,10 +96,10 @@ class Host:
         actor = CallActor(claim, MediaStreamTransport(ws, start), self._desk)
         try:
             ref = await self._system.spawn(ActorSpec(lambda: actor, name=f"call/{call.id}"))
-            self.calls[call.id] = (ref, call.epoch)
+            self.calls[call.id] = (ref, call.epoch, ticket.serial)
             await self._system.wait_down(ref.address)
         finally:
-            if self.calls.get(call.id, (None, 0))[1] == call.epoch:
+            if self.calls.get(call.id, (None, 0, 0))[1] == call.epoch:
                 del self.calls[call.id]
             await ws.close()
             await self._released(ticket)
@@ -114,7 +114,7 @@ class Host:
         """Tell the database every second which calls we hold, and let go of those that are no longer ours."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            held = {call_id: epoch for call_id, (_, epoch) in self.calls.items()}
+            held = {call_id: epoch for call_id, (_, epoch, _) in self.calls.items()}
             if not held:
                 continue
             try:
@@ -124,6 +124,10 @@ class Host:
                 continue
             for call_id in lost & self.calls.keys():
                 await self._tell(call_id, LetGo())
+
+    def report(self) -> dict[str, Any]:
+        """What the keeper needs to take us up again after its restart."""
+        return {"calls": {call_id: ticket for call_id, (_, _, ticket) in self.calls.items()}, "draining": self.draining}
 
     async def drain(self, within_s: float) -> None:
         """Take no more calls and move those we have."""
@@ -173,7 +177,7 @@ async def main(system: System, args: Mapping[str, Any], _fds: Mapping[str, int])
         await room.start()
         await system.spawn(ActorSpec(lambda: Drainer(host, settings.node.drain_seconds), name=f"{told.name}/drainer"))
         await intake.start()
-        system.report(lambda: {"calls": len(host.calls), "turns": turns.status().outcomes})
+        system.report(lambda: host.report() | {"turns": turns.status().outcomes})
         system.ready()
         log.debug("host_ready", seconds=round(time.monotonic() - began, 3))
         await asyncio.Event().wait()

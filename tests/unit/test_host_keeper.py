@@ -18,6 +18,7 @@ from actors.hosts import (
     Limits,
     ListHosts,
     Placed,
+    Probe,
     Release,
     Reserve,
     Reserved,
@@ -90,8 +91,19 @@ class Exchange:
         def host(name: str) -> tuple[ProcessSpec, str]:
             return ProcessSpec(name, "nowhere:main"), f"/run/{name}.sock"
 
-        await self.system.spawn(ActorSpec(lambda: HostKeeper(self.processes, host, limits), "hosts", mailbox=500))
+        await self.system.spawn(
+            ActorSpec(lambda: HostKeeper(self.processes, host, limits), "hosts", restart="permanent", mailbox=500)
+        )
         await self.clock.settle()
+
+    async def crash(self) -> None:
+        """Let the keeper crash and be started again."""
+        await self.keeper.tell(Reserve(call=[]))  # type: ignore[arg-type]  # unhashable
+        await self.clock.settle()
+
+    def reports(self, host: str, **report: object) -> None:
+        """What a host tells of itself with its pings."""
+        self.processes.statuses[host] = replace(self.processes.statuses[host], report=report)
 
     async def ask(self, message: Message) -> Message | None:
         answer = await self.clock.drive(self.keeper.ask(message, timeout=5.0))
@@ -223,6 +235,39 @@ async def test_a_drained_node_takes_nothing(exchange: Exchange) -> None:
     assert isinstance(await exchange.ask(Reserve("call_b")), Full)
     assert isinstance(await exchange.ask(Reserve("call_a")), Full)
     assert isinstance(await exchange.ask(Claim("call_a", 2)), Full)
+    assert isinstance(await exchange.ask(Probe()), Full), "and says so to who asks whether it is ready"
+
+
+async def test_a_restarted_keeper_takes_up_the_hosts_that_run_and_their_calls(exchange: Exchange) -> None:
+    """COM-02: no host is started twice or forgotten, no slot given twice, and each call's end is understood."""
+    first = await exchange.placed("call_a", ticket=1)
+    await exchange.ask(DrainHost(first))
+    second = await exchange.placed("call_b", ticket=2)
+    exchange.reports(first, calls={"call_a": 1}, draining=True)
+    exchange.reports(second, calls={"call_b": 2}, draining=False)
+    before = await exchange.hosts()
+    await exchange.crash()
+    after = await exchange.hosts()
+    assert after == before
+    assert await exchange.placed("call_c") != first, "it is draining still"
+    assert isinstance(await exchange.ask(Claim("call_b", 2)), Full), "its ticket is spent"
+    await exchange.tell(Release("call_a", first, 1))
+    assert (await exchange.hosts())[first] == []
+
+
+async def test_a_restarted_keeper_numbers_on_and_watches_the_hosts_it_took_up(exchange: Exchange) -> None:
+    """COM-02: a death after the restart is seen, and the new host takes nobody's name."""
+    for number in range(6):
+        await exchange.placed(f"call_{number}")
+    names = set(await exchange.hosts())
+    await exchange.crash()
+    await exchange.clock.drive(exchange.processes.stop("host-1", "killed"))
+    for number in range(20):
+        await exchange.ask(Reserve(f"again_{number}"))
+    after = set(await exchange.hosts())
+    assert "host-1" not in after
+    assert after - names
+    assert min(int(name.partition("-")[2]) for name in after - names) > len(names)
 
 
 async def test_the_old_host_of_a_moved_call_does_not_free_its_new_slot(exchange: Exchange) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from actors.hosts import Claim, Full, Placed, Release, Reserve
+from actors.hosts import Claim, Full, Placed, Probe, Release, Reserve
 from actors.orders import HangUp
 from actors.runtime import ActorError, Ref
 from bots.personas.persona import PersonaError, available, load
@@ -24,6 +24,10 @@ from transports.twilio.twiml import connect_stream, hang_up, pause_and_redirect
 log = structlog.get_logger()
 ASK_SECONDS = 2.0
 UNANSWERED = {"created", "authorising", "dialing", "ringing"}
+
+
+class NotOpen(Exception):
+    """This node takes no calls. Another one does, or this one when it has been started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,17 @@ class Switchboard:
         """Keep a slot for the call before it is answered or dialled; `Full` when there is none."""
         answer = await self.keeper.ask(Reserve(call.id), timeout=ASK_SECONDS)
         return answer if isinstance(answer, Full) else None
+
+    async def check_open(self) -> None:
+        """For readiness: this node takes calls, new ones and those that come back.
+
+        Raises:
+            NotOpen: it is draining; a proxy shall bring calls to another node.
+            ActorError: the host keeper does not answer.
+        """
+        answer = await self.keeper.ask(Probe(), timeout=ASK_SECONDS)
+        if isinstance(answer, Full):
+            raise NotOpen(answer.why)
 
     async def claim_host(self, call_id: str, ticket: int) -> Placed | Full:
         """The host that takes the call's media socket, which came by this ticket."""

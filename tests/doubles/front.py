@@ -11,7 +11,7 @@ import asyncpg
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from actors.hosts import Claim, Full, Placed, Release, Reserve, Reserved
+from actors.hosts import DRAINING, Claim, Full, Placed, Probe, Release, Reserve, Reserved
 from actors.orders import HangUp
 from actors.runtime import Actor, ActorSpec, Message, System
 from infra.database.calls import CallStore
@@ -35,12 +35,14 @@ class Keeper(Actor):
     """A host keeper that has room until it is told otherwise."""
 
     def __init__(self) -> None:
-        self.full = False
+        self.full = self.draining = False
         self.told: list[Message] = []
 
     async def receive(self, message: Message) -> Message | None:
         self.told.append(message)
         match message:
+            case Probe():
+                return Full(DRAINING) if self.draining else Reserved()
             case Reserve():
                 return Full("every slot is taken", 7) if self.full else Reserved()
             case Claim():
@@ -154,7 +156,8 @@ async def front(database_url: str, **overrides: Any) -> AsyncIterator[Front]:
         tickets = Tickets(TOKEN)
         store = CallStore(connections)
         board = Switchboard(told, store, Carrier(), tickets, reference, lambda call: system.ref(f"call/{call}"))
-        health = Health({"database": lambda: connections.fetchval("select 1")}, parts_of(told, "db", "cache"))
+        checks = {"database": lambda: connections.fetchval("select 1"), "calls": board.check_open}
+        health = Health(checks, parts_of(told, "db", "cache"))
         async with announcing(database_url, announcements):
             app = application(board, announcements, health)
             async with TestClient(TestServer(app)) as client:

@@ -216,7 +216,10 @@ async def test_the_api_is_locked_where_a_token_is_set(database_url: str) -> None
 async def test_readiness_fails_when_the_database_does_and_liveness_does_not(gateway: Front) -> None:
     """COM-57: 503 that names the dependency, well within five seconds."""
     async with gateway.client.get("/readyz") as answer:
-        assert (answer.status, await answer.json()) == (200, {"status": "ready", "checks": {"database": "ok"}})
+        assert (answer.status, await answer.json()) == (
+            200,
+            {"status": "ready", "checks": {"database": "ok", "calls": "ok"}},
+        )
     gateway.connections.terminate()
     async with asyncio.timeout(5):
         async with gateway.client.get("/readyz") as answer:
@@ -225,6 +228,16 @@ async def test_readiness_fails_when_the_database_does_and_liveness_does_not(gate
         async with gateway.client.get("/v1/calls") as answer:
             assert await problem(answer) == (503, "database-down")
             assert answer.headers["Retry-After"]
+    async with gateway.client.get("/healthz") as answer:
+        assert answer.status == 200
+
+
+async def test_a_draining_node_is_not_ready_and_lives(gateway: Front) -> None:
+    """COM-16, COM-57: so a proxy brings its calls to another node."""
+    gateway.keeper.draining = True
+    async with gateway.client.get("/readyz") as answer:
+        assert answer.status == 503
+        assert (await answer.json())["checks"] == {"database": "ok", "calls": "NotOpen"}
     async with gateway.client.get("/healthz") as answer:
         assert answer.status == 200
 

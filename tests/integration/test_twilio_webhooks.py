@@ -106,6 +106,17 @@ async def test_a_live_call_whose_stream_ended_is_sent_back_to_a_host(gateway: Fr
     assert gateway.tickets.read(ticket(twiml)).serial == call.ticket + 1
 
 
+async def test_a_live_call_that_cannot_come_in_now_asks_again_by_a_new_connection(gateway: Front) -> None:
+    """COM-16: a proxy brings that one to another node, while a kept one would stay with a node that drains."""
+    call = await inbound(gateway)
+    gateway.keeper.full = True
+    path, fields = f"/twilio/resume/{call.id}", {"CallSid": SID, "CallStatus": "in-progress"}
+    headers = {"X-Twilio-Signature": sign(TOKEN, PUBLIC + path, fields)}
+    async with gateway.client.post(path, data=fields, headers=headers) as answer:
+        assert answer.headers["Connection"] == "close"
+        assert "try=1" in await answer.text()
+
+
 async def test_a_call_that_we_ended_is_hung_up_and_has_its_terminal_state(gateway: Front) -> None:
     """COM-13: with the reason it began to end with."""
     call = await inbound(gateway)

@@ -60,7 +60,7 @@ class TwilioWebhooks:
                 return await handler(request)
             except NOT_NOW as error:
                 log.warning("webhook_waits", error=repr(error))
-                return twiml(self._come_back(request))
+                return self._come_back(request)
 
         return handle
 
@@ -102,7 +102,7 @@ class TwilioWebhooks:
         if call.over or call.state == "ending":
             return twiml(hang_up())
         if await self._board.admit(call) is not None:
-            return twiml(self._come_back(request))
+            return self._come_back(request)
         return twiml(await self._board.connect(call))
 
     async def status(self, request: web.Request) -> web.Response:
@@ -148,12 +148,17 @@ class TwilioWebhooks:
             log.warning("hand_over_refused", call=ticket.call_id, error=str(error))
             raise no_room(1) from error
 
-    def _come_back(self, request: web.Request) -> str:
-        """Ask for the same again in a second, for as long as a person would stay on a silent line."""
+    def _come_back(self, request: web.Request) -> web.Response:
+        """Ask for the same again in a second, for as long as a person would stay on a silent line.
+
+        It comes by a new connection, which a proxy may bring to another node.
+        """
         tried = int(request.query.get("try", "0"))
         if tried >= COME_BACK_TRIES:
-            return say_and_hang_up(APOLOGY)
-        return self._board.come_back(f"{request.path}?try={tried + 1}")
+            return twiml(say_and_hang_up(APOLOGY))
+        answer = twiml(self._board.come_back(f"{request.path}?try={tried + 1}"))
+        answer.force_close()
+        return answer
 
     async def _of(self, request: web.Request, form: Mapping[str, str]) -> Call:
         """The call a webhook speaks of: by the id in its path, else by the carrier's own id."""

@@ -55,6 +55,14 @@ def test_settings_that_cannot_be_used_end_with_a_sentence(tmp_path: Path) -> Non
     assert "Traceback" not in run.stderr
 
 
+def test_ops_takes_its_options_before_and_after_the_act(tmp_path: Path) -> None:
+    """COM-60: where people put them."""
+    for words in (("--json", "--node", "n", "calls"), ("calls", "--json", "--node", "n")):
+        run = command("ops", *words, cwd=tmp_path)
+        assert run.returncode == 1, run.stderr
+        assert "No node runs here" in run.stderr
+
+
 def test_ops_without_a_node_says_how_to_start_one(tmp_path: Path) -> None:
     """COM-77."""
     run = command("ops", "calls", cwd=tmp_path)

@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
     end.add_argument("call", help="the call's id")
     drain = acts.add_parser("drain", help="move a host's calls, or a whole node's, elsewhere; no new ones come")
     drain.add_argument("host", nargs="?", default="", help="one host, such as host-2 (default: the whole node)")
+    for act in acts.choices.values():  # where people put them; without a default, or it would undo the one before
+        act.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print for machines")
+        act.add_argument("--node", default=argparse.SUPPRESS, help="only this node")
     for destructive in (end, drain):
         destructive.add_argument("--yes", action="store_true", help="do not ask")
         destructive.add_argument("--dry-run", action="store_true", help="only say what would be done")

@@ -81,6 +81,8 @@ class Speech(Section):
 
 
 class Twilio(Section):
+    """The carrier's account; the defaults are those of the simulator, known to everybody."""
+
     account_sid: str = "AC00000000000000000000000000000000"
     auth_token: SecretStr = SecretStr("simulator-auth-token")
     api_url: str = ""  # empty: Twilio itself; else a double such as the simulator

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from infra.settings import Settings, SettingsError
+from infra.settings import Settings, SettingsError, Twilio
 
 TWILIO = "https://api.twilio.com"
 
@@ -36,6 +36,7 @@ def parts_of(settings: Settings, database: str, cache: str) -> list[Part]:
     }
     carrier = settings.twilio.api_url or TWILIO
     real_carrier = (urlsplit(carrier).hostname or "").endswith("twilio.com")
+    account = settings.twilio.auth_token != Twilio().auth_token
 
     def part(name: str, engine: str) -> Part:
         title, address, stand_in = rows.get(engine, (engine, str(settings.speech.weights), False))
@@ -49,12 +50,18 @@ def parts_of(settings: Settings, database: str, cache: str) -> list[Part]:
             "Valkey, embedded" if not settings.redis_url.get_secret_value() else "Valkey or Redis",
             cache,
         ),
-        Part("carrier", "Twilio" if real_carrier else "phone network simulator", carrier, not real_carrier),
+        Part("carrier", carrier_name(real_carrier, account), carrier, not (real_carrier and account)),
         part("listener", "offline_listener" if listener == "offline" else listener),
         part("voice", "offline_voice" if voice == "offline" else voice),
         part("brain", brain),
         Part("turns", "Silero, smart-turn v3", "in each host; one turn server"),
     ]
+
+
+def carrier_name(real: bool, account: bool) -> str:
+    if not real:
+        return "phone network simulator"
+    return "Twilio" if account else "Twilio, but no account: TWILIO_AUTH_TOKEN is the simulator's"
 
 
 def refuse_stand_ins(settings: Settings, parts: Iterable[Part]) -> None:

@@ -60,3 +60,11 @@ def test_the_table_has_one_line_for_each_part() -> None:
     assert len(lines) == len(parts)
     assert lines[0].split()[:2] == ["database", "real"]
     assert lines[0].endswith("postgresql:///x")
+
+
+def test_twilio_with_the_token_that_everybody_knows_is_no_carrier() -> None:
+    """COM-57: production refuses it, or anybody could sign a webhook."""
+    told = settings(environment="production", **{k: v for k, v in REAL.items() if k != "twilio_auth_token"})
+    assert stand_ins(told) == {"carrier"}
+    with pytest.raises(SettingsError, match="TWILIO_AUTH_TOKEN"):
+        refuse_stand_ins(told, parts_of(told, "", ""))

@@ -28,7 +28,7 @@ from infra.database.changes import follow
 from infra.database.migrate import MigrationError
 from infra.database.pool import pool
 from infra.embedded.ground import EmbeddedError
-from infra.settings import Settings, SettingsError
+from infra.settings import Settings, SettingsError, Twilio
 from infra.telemetry import configure
 from transports.cli.options import DONE, FAILED, fail, parser, run, say, settings_of
 from transports.cli.serve import announce
@@ -49,10 +49,14 @@ def main(argv: Sequence[str]) -> int:
     made.add_argument("--port", type=int, help="serve the page here (default: NODE_PORT or 8080, else a free port)")
     options = made.parse_args(argv)
     simulator = free_port(0)
+    wanted = settings_of(options).node
     settings = settings_of(
         options,
-        node_port=options.port or free_port(8080),
+        node_port=options.port or free_port(wanted.port),
+        node_public_url="",  # the phone network is on this machine, with an account of its own
         twilio_api_url=f"http://127.0.0.1:{simulator}",
+        twilio_account_sid=Twilio().account_sid,
+        twilio_auth_token=Twilio().auth_token,
     )
     if "log_level" not in settings.model_fields_set:  # the transcript is the show, not the log
         settings = settings.model_copy(update={"log_level": "warning"})
@@ -87,9 +91,12 @@ async def phone_network(port: int, settings: Settings) -> AsyncIterator[None]:
     """The phone network in a box as a program of its own, for the length of the block."""
     say(f"starting the phone network simulator on port {port}")
     twilio = settings.twilio
-    arguments = ("--port", str(port), "--account-sid", twilio.account_sid, "--seed", "1")
+    arguments = ("--port", str(port), "--account-sid", twilio.account_sid, "--seed", "1", "--until-eof")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "transports.simulator", *arguments, cwd=ROOT, stdout=asyncio.subprocess.DEVNULL
+        *(sys.executable, "-m", "transports.simulator", *arguments),
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,  # closes when we die, however we die
+        stdout=asyncio.subprocess.DEVNULL,
     )
     try:
         await reachable(port, process)

@@ -61,6 +61,7 @@ def build_parser(parser: argparse.ArgumentParser | None = None) -> argparse.Argu
         help='a fault such as {"kind": "stream_drop", "ms": 4000, "mode": "rst", "probability": 0.2}; kinds: '
         + ", ".join(KINDS),
     )
+    serve_.add_argument("--until-eof", action="store_true", help="end when standard input does")
     calls = parser.add_argument_group("calls to a bot")
     calls.add_argument("--calls", type=int, default=0, metavar="N", help="how many at the same time")
     calls.add_argument("--persona", default="talker", help=f"{', '.join(persona.names())}, or a .toml file")
@@ -146,6 +147,8 @@ async def _main(arguments: argparse.Namespace, faults: list[Fault]) -> int:
     stopped = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stopped.set)
+    if arguments.until_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopped.set)
     async with contextlib.AsyncExitStack() as stack:
         network = await stack.enter_async_context(serving(config, arguments.host, arguments.port))
         webhook = arguments.webhook

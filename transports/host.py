@@ -29,6 +29,7 @@ from infra.settings import Settings
 from infra.telemetry import configure
 from transports.handoff import Intake, Refuse
 from transports.hosting import HostArgs
+from transports.rehearsal import rehearse
 from transports.twilio.errors import MalformedStream
 from transports.twilio.messages import StreamStart, media_socket, read_start
 from transports.twilio.stream import MediaStreamTransport
@@ -42,8 +43,11 @@ CLOSE_SECONDS = 1.0
 
 
 def prepare(args: Mapping[str, Any]) -> None:
-    """Run once in the template: load what every host shares copy-on-write."""
-    preload(Settings.model_validate_json(args["settings"]))
+    """Run once in the template: set up the logs of whatever is forked, load what every host shares copy-on-write."""
+    settings = Settings.model_validate_json(args["settings"])
+    configure(settings)
+    preload(settings)
+    rehearse(settings)
 
 
 class Host:
@@ -161,7 +165,6 @@ async def main(system: System, args: Mapping[str, Any], _fds: Mapping[str, int])
     began = time.monotonic()
     told = msgspec.convert(dict(args), HostArgs)
     settings = Settings.model_validate_json(told.settings)
-    configure(settings)
     structlog.contextvars.bind_contextvars(host=told.name)
     pool = await open_pool(told.database, min_size=1, max_size=4)
     turns = TurnClient(told.turns)

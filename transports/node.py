@@ -194,8 +194,7 @@ def switchboard(settings: Settings, store: CallStore, carrier: TwilioCarrier, sy
 
 
 def turn_server(run: Path) -> ProcessSpec:
-    # It loads its model in its loop, which takes seconds on a busy machine.
-    return ProcessSpec(TURNS, "bots.turns.server:main", {"socket": str(run / "turns.sock")}, stall_s=30.0)
+    return ProcessSpec(TURNS, "bots.turns.server:main", {"socket": str(run / "turns.sock")})
 
 
 def gateway(settings: Settings, database: str, parts: list[Part], listening: int) -> ProcessSpec:

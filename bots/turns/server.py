@@ -61,8 +61,7 @@ class SmartTurn:
         """The probability that the turn is complete after `pcm`, 16-bit mono at 8 kHz, of which 8 s count."""
         samples = np.frombuffer(pcm, dtype=np.int16, count=len(pcm) // 2).astype(np.float32) / 32768
         audio = soxr.resample(samples, MODEL_HZ // 2, MODEL_HZ, quality="HQ")[-LONGEST_S * MODEL_HZ :]
-        # The model always looks at eight seconds, its attention on the end, so nothing is saved by sending
-        # less.
+        # The model always looks at eight seconds, its attention on the end: sending less saves nothing.
         audio = np.pad(audio, (LONGEST_S * MODEL_HZ - len(audio), 0))
         features = compute_whisper_log_mel_features(audio, do_normalize=True)
         return float(self._session.run(None, {"input_features": features[None]})[0][0].item())
@@ -210,8 +209,8 @@ async def main(system: Process, args: Mapping[str, Any], fds: Mapping[str, int])
     """
     if niceness := int(args.get("niceness", 0)):
         os.nice(niceness)
-    model = SmartTurn(int(args.get("threads", 1)))
-    model(bytes(MODEL_HZ))
+    model = await asyncio.to_thread(SmartTurn, int(args.get("threads", 1)))
+    await asyncio.to_thread(model, bytes(MODEL_HZ))
     server = TurnServer(model, int(args.get("backlog", BACKLOG)))
     system.report(server.report)
     await server.serve(args["socket"], system.ready)

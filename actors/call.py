@@ -6,7 +6,7 @@ process dies another one claims the next epoch and goes on (docs/architecture.md
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Desk:
 
     store: CallStore
     settings: Settings
-    engines: Callable[[Claim, Record], Engines]
+    engines: Callable[[str, str, Mapping[str, Any], Record], Engines]
     recordings: Path
 
 
@@ -99,7 +99,7 @@ class CallActor(Actor):
         recorder = Recorder(self._folder, call.epoch)
         self._conversation = Conversation(
             self._line,
-            self._desk.engines(self._claim, record),
+            self._desk.engines(call.id, call.persona, call.options, record),
             record,
             recorder,
             Patience(idle=settings.calls.idle_seconds),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bots.conversation import Engines
 from bots.models.chain import build_model
 from bots.models.port import Model
@@ -9,10 +12,8 @@ from bots.personas.persona import available, load
 from bots.record import Record
 from bots.scripted import ScriptedBrain
 from bots.speech import build_listener, build_voice, prepare_speech
-from bots.turns.client import TurnClient
-from bots.turns.taker import TurnTaker
+from bots.turns.taker import Judge, TurnTaker
 from bots.turns.vad import Silero, VoiceActivity
-from infra.database.call_records import Claim
 from infra.settings import Settings
 
 
@@ -33,10 +34,10 @@ class EngineRoom:
 
     Args:
         settings: which engines.
-        turns: the line to the node's turn server.
+        turns: who judges whether a caller has finished, in a host the line to the node's turn server.
     """
 
-    def __init__(self, settings: Settings, turns: TurnClient) -> None:
+    def __init__(self, settings: Settings, turns: Judge) -> None:
         self._settings, self._turns = settings, turns
         self._model: Model | None = None
 
@@ -49,17 +50,16 @@ class EngineRoom:
         if self._model is not None:
             await self._model.aclose()
 
-    def engines(self, claim: Claim, record: Record) -> Engines:
+    def engines(self, call_id: str, persona_name: str, options: Mapping[str, Any], record: Record) -> Engines:
         """New engines for one call, standing where its record stands.
 
         Raises:
             PersonaError: the call's persona cannot be used.
         """
-        call = claim.call
-        persona = load(call.persona)
-        brain = ScriptedBrain(persona, call.options, record.flow)
+        persona = load(persona_name)
+        brain = ScriptedBrain(persona, options, record.flow)
         return Engines(
-            taker=TurnTaker(call.id, self._turns, VoiceActivity()),
+            taker=TurnTaker(call_id, self._turns, VoiceActivity()),
             listener=build_listener(self._settings, expects=brain.expects()),
             voice=build_voice(self._settings, voice=persona.voice),
             brain=brain,

@@ -20,7 +20,6 @@ from actors.runtime import Actor, ActorError, Done, Down, Message, Placement, Pr
 log = structlog.get_logger()
 RESERVATION_SECONDS = 60.0  # from TwiML or dial to the media socket
 RETRY_SECONDS = 5
-DRAINING = "this node is draining"
 HOST_NAME = re.compile(r"host-(\d+)")
 
 
@@ -73,10 +72,14 @@ class Placed(Message, tag="placed"):
 
 
 class Full(Message, tag="full"):
-    """No slot can be given now."""
+    """No slot can be given now; by a node that is `draining` none will be."""
 
     why: str
     retry_after: int = RETRY_SECONDS
+    draining: bool = False
+
+
+DRAINING = Full("this node is draining", retry_after=1, draining=True)
 
 
 class Hosts(Message, tag="hosts"):
@@ -155,7 +158,7 @@ class HostKeeper(Actor):
                 await self._drain(name)
                 return Done()
             case Probe():
-                return Full(DRAINING) if self._draining else Reserved()
+                return DRAINING if self._draining else Reserved()
             case ListHosts():
                 return Hosts([self._view(host) for host in self._hosts.values()])
         return None
@@ -174,7 +177,7 @@ class HostKeeper(Actor):
         if call in self._reserved:
             return Reserved()
         if self._draining:
-            return Full(DRAINING)
+            return DRAINING
         if any(call in host.calls and not host.draining for host in self._hosts.values()):
             return Reserved()  # a call that comes back has its slot until it takes another
         busy = sum(len(host.calls) for host in self._hosts.values()) + len(self._reserved)
@@ -192,7 +195,7 @@ class HostKeeper(Actor):
 
     def _claim(self, call: str, ticket: int) -> Message:
         if self._draining:
-            return Full(DRAINING, retry_after=1)
+            return DRAINING
         for host in self._hosts.values():
             if ticket and host.calls.get(call, 0) >= ticket:
                 return Full("this ticket has been used", retry_after=1)

@@ -42,7 +42,9 @@ class Keeper(Actor):
         self.told.append(message)
         match message:
             case Probe():
-                return Full(DRAINING) if self.draining else Reserved()
+                return DRAINING if self.draining else Reserved()
+            case Reserve() if self.draining:
+                return DRAINING
             case Reserve():
                 return Full("every slot is taken", 7) if self.full else Reserved()
             case Claim():

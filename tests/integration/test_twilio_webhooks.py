@@ -99,6 +99,20 @@ async def test_a_full_node_says_so_to_the_caller(gateway: Front) -> None:
     assert (call.state, call.ended_reason) == ("rejected", "rejected_capacity")
 
 
+async def test_a_call_that_rings_at_a_draining_node_is_brought_to_another(gateway: Front) -> None:
+    """COM-16: it asks again by a new connection a few times before it is refused, and is one call all the while."""
+    gateway.keeper.draining = True
+    path, fields = "/twilio/voice", {"CallSid": SID, "From": "+15550199001", "To": NUMBER, "CallStatus": "ringing"}
+    for tried in range(3):
+        twiml = (await gateway.hook(f"{path}?try={tried}", **fields))[1]
+        assert f"{path}?try={tried + 1}</Redirect>" in twiml
+    [call] = await gateway.store.recent()
+    assert call.state == "created"
+    assert "<Say" in (await gateway.hook(f"{path}?try=3", **fields))[1]
+    [call] = await gateway.store.recent()
+    assert (call.state, call.ended_reason) == ("rejected", "rejected_capacity")
+
+
 async def test_a_live_call_whose_stream_ended_is_sent_back_to_a_host(gateway: Front) -> None:
     """COM-15: a new ticket."""
     call = await inbound(gateway)

@@ -31,6 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 NOT_NOW: tuple[type[Exception], ...] = (*SERVER_AWAY, ActorError)
 HAND_OVER_SECONDS = 3.0
 COME_BACK_TRIES = 30
+ELSEWHERE_TRIES = 3  # for a new call to find a node that does not drain
 APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. Goodbye."
 
 
@@ -77,6 +78,8 @@ class TwilioWebhooks:
             await self._refuse(call, "rejected_number")
             return twiml(reject("rejected"))
         if (full := await self._board.admit(call)) is not None:
+            if full.draining and tries(request) < ELSEWHERE_TRIES:
+                return self._come_back(request)
             log.warning("call_refused", why=full.why)
             await self._refuse(call, "rejected_capacity")
             return twiml(say_and_hang_up(APOLOGY))
@@ -153,7 +156,7 @@ class TwilioWebhooks:
 
         It comes by a new connection, which a proxy may bring to another node.
         """
-        tried = int(request.query.get("try", "0"))
+        tried = tries(request)
         if tried >= COME_BACK_TRIES:
             return twiml(say_and_hang_up(APOLOGY))
         answer = twiml(self._board.come_back(f"{request.path}?try={tried + 1}"))
@@ -197,6 +200,12 @@ class TwilioWebhooks:
 def twiml(document: str) -> web.Response:
     """TwiML as Twilio wants it."""
     return web.Response(text=document, content_type="text/xml")
+
+
+def tries(request: web.Request) -> int:
+    """How often this webhook has been asked to come back."""
+    found = request.query.get("try", "")
+    return int(found) if found.isascii() and found.isdigit() else 0
 
 
 def no_room(retry_after: int) -> Problem:

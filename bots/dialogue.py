@@ -129,7 +129,10 @@ class Dialogue(FrameProcessor):
 
     async def begin(self, cue: Cue) -> None:
         """Speak first: the opening of a call, or the bridge of a resumed one."""
+        last = self._record.last
         await self._cue(cue)
+        if cue is Cue.MOVED and last is not None and last.who == "bot" and last.done:
+            self._wait(self._patience.idle, self._idle)  # it is the caller's turn; silence of ours is no failure
 
     async def say(self, cue: Cue) -> None:
         """Speak out of turn, for example when the time is up."""

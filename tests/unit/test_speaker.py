@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bots.cues import Cue
+from bots.dialogue import Patience
 from bots.models.port import Delta, Request, Text, Unreachable
 from bots.personas.persona import load
 from bots.record import Turn
@@ -19,6 +20,7 @@ QUESTION = "May I record this call for you?"
 DAY = "How was your day today?"
 BRIDGE = "Sorry, the line dropped for a moment."
 AGAIN = "Could you say that again?"
+STILL_THERE = "Are you still there?"
 
 
 def opened() -> ScriptedBrain:
@@ -138,6 +140,15 @@ async def test_a_call_that_was_moved_on_purpose_says_nothing_of_it(tmp_path: Pat
         await call.wait_said("I am glad to hear that.")
         assert BRIDGE not in call.played
         assert AGAIN not in call.played
+
+
+async def test_a_moved_call_in_which_the_caller_thinks_is_not_apologised_to(tmp_path: Path) -> None:
+    """COM-16: that the bot says nothing is right here, and no failure of its own."""
+    turns = [Turn(1, "bot", DAY, DAY, True)]
+    patience = Patience(reply=0.02, idle=0.3)
+    async with talk(tmp_path, Cue.MOVED, turns=turns, flow=asked_for_the_day(), patience=patience) as call:
+        await call.wait_said(STILL_THERE)
+        assert call.played[0] == STILL_THERE
 
 
 async def test_a_moved_call_finishes_the_sentence_without_a_bridge(tmp_path: Path) -> None:

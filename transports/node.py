@@ -43,7 +43,6 @@ from transports.twilio.ticket import Tickets
 
 log = structlog.get_logger()
 BACKLOG = 1024
-DRAIN_MARGIN_SECONDS = 3.0
 NODE_BEAT_SECONDS = 2.0
 TURNS = "turns"
 KEEPER = "hosts"

@@ -23,7 +23,6 @@ from transports.twilio.twiml import connect_stream, hang_up, pause_and_redirect
 
 log = structlog.get_logger()
 ASK_SECONDS = 2.0
-UNANSWERED = {"created", "authorising", "dialing", "ringing"}
 
 
 class NotOpen(Exception):

@@ -162,10 +162,6 @@ class TurnTaker(FrameProcessor):
         if self._turn is not None and not self._voice.speaking:
             await self._end(self._turn, "words")
 
-    def expect_reply(self) -> None:
-        """Say that the bot is about to speak of its own accord, so that a sound counts as an interruption."""
-        self._reply_due = True
-
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         if isinstance(frame, InputAudioRawFrame) and direction is FrameDirection.DOWNSTREAM:
             await self._hear(frame)

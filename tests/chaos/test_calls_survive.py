@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
 
 from tests.doubles.live_node import LiveNode, live_node, wait_for
+from tests.doubles.talker import talking, went_on_to_its_end
 
 pytestmark = [pytest.mark.heavy, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
-LINES = [f"This is line number {number} of 12." for number in range(1, 13)]
-END_SECONDS = 240.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def node() -> AsyncIterator[LiveNode]:
     async with live_node(CALLS_PERSONA="talker", CALLS_PER_HOST="2") as started:
         yield started
-
-
-async def talking(node: LiveNode, lines: int = 2) -> tuple[str, str]:
-    """A live call that has got so far: the carrier's id and ours."""
-    sid = await node.dial("talker")
-    call_id = await node.by_sid(sid)
-    await node.wait_call(call_id, lambda told: len(said(told)) >= lines)
-    return sid, call_id
-
-
-def said(told: dict[str, Any]) -> list[str]:
-    """The numbered lines in the record, in order."""
-    return [line for turn in told["turns"] for line in re.findall(r"This is line number \d+ of 12\.", turn["text"])]
-
-
-def heard(told: dict[str, Any]) -> list[str]:
-    """The numbered lines that left the line in full."""
-    return [line for turn in told["turns"] for line in re.findall(r"This is line number \d+ of 12\.", turn["spoken"])]
-
-
-async def went_on_to_its_end(node: LiveNode, call_id: str) -> dict[str, Any]:
-    """The call, which must have come to its scripted end with every line once."""
-    told = await node.wait_over(call_id, END_SECONDS)
-    assert (told["call"]["state"], told["call"]["ended_reason"]) == ("completed", "bot_hung_up"), told
-    assert said(told) == LINES
-    assert heard(told) == LINES
-    assert [turn["number"] for turn in told["turns"]] == list(range(1, len(told["turns"]) + 1))
-    return told
 
 
 async def process(node: LiveNode, name: str) -> psutil.Process:
@@ -81,7 +50,7 @@ async def kill(node: LiveNode, name: str) -> None:
 
 
 async def test_calls_go_on_to_their_scripted_end_when_their_host_is_killed(node: LiveNode) -> None:
-    """COM-15, COM-02, CMB-31: epoch 2, no line lost, none said twice, and the caller waits less than 1.5 s."""
+    """COM-15, COM-02, CMB-31: epoch 2, no line lost and none said twice; how long it takes `bench survive` measures."""
     calls = [await talking(node, lines) for lines in (1, 2, 3)]
     first = (await node.read(calls[0][1]))["call"]["host"]
     hosts = {host["host"]: host["pid"] for host in await node.hosts()}

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from actors.runtime import Actor, ActorError, Done, Down, Message, Placement, ProcessSpec, ProcessStatus
+from actors.runtime import Actor, ActorError, Done, Down, Message, Placement, ProcessSpec, ProcessStatus, Refused
 
 log = structlog.get_logger()
 RESERVATION_SECONDS = 60.0  # from TwiML or dial to the media socket
@@ -215,9 +215,17 @@ class HostKeeper(Actor):
         if not name:
             self._reserved.pop(call, None)
         for host in self._hosts.values():
+            if name not in ("", host.name):
+                continue
             # A call that came back holds a newer slot, maybe on the same host; its old stream must not free that one.
-            if name in ("", host.name) and (not ticket or host.calls.get(call) == ticket):
+            if not ticket or host.calls.get(call) == ticket:
                 host.calls.pop(call, None)
+            self._end_if_drained(host)
+
+    def _end_if_drained(self, host: Host) -> None:
+        """A drained host has done its work once its last call has left."""
+        if host.draining and not host.calls and not self._draining:
+            self.context.run(self._processes.stop(host.name, "drained"))
 
     def _adopt(self) -> None:
         """Take up the hosts that an earlier incarnation left: they run on, and so do their calls."""
@@ -277,10 +285,13 @@ class HostKeeper(Actor):
         """Close hosts to new calls and tell each to move its calls away."""
         if not name:
             self._draining = True
+        elif name not in self._hosts:
+            raise Refused(f"this node has no host {name}; it has {', '.join(self._hosts) or 'none'}")
         for host in self._hosts.values():
             if name in ("", host.name):
                 host.draining = True
                 await self._tell_drain(host)
+                self._end_if_drained(host)
         self._refill()
 
     async def _tell_drain(self, host: Host) -> None:

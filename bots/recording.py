@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 RATE_HZ = 8000
 FLUSH_SECONDS = 1.0
+SLACK = (RATE_HZ // 5, RATE_HZ * 6 // 100)  # lateness that is no gap: a caller's audio never pauses, a bot's does
 LAG_SECONDS = 0.5  # what may still arrive for a moment that has passed
 Samples = npt.NDArray[np.int16]
 
@@ -82,7 +83,7 @@ class Recorder:
         samples = np.frombuffer(audio, np.int16)
         now = int((time.monotonic() - self._began + ahead) * RATE_HZ) - len(samples)
         # Audio of one spurt is contiguous; only a real gap moves the write position to the clock.
-        at = self._ends[channel] if now - self._ends[channel] < RATE_HZ // 5 else now
+        at = self._ends[channel] if now - self._ends[channel] < SLACK[channel] else now
         at = max(at, self._flushed)
         end = at - self._flushed + len(samples)
         if end > len(self._pending):

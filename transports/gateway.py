@@ -18,7 +18,6 @@ import structlog
 from aiohttp import web
 
 from actors.runtime import System
-from infra.database.calls import CallStore
 from infra.database.changes import follow
 from infra.database.pool import pool
 from infra.settings import Settings
@@ -33,7 +32,6 @@ from transports.http.problems import problems
 from transports.parts import Part
 from transports.switchboard import Switchboard
 from transports.twilio.signature import Signatures
-from transports.twilio.ticket import Tickets
 from transports.twilio.webhooks import TwilioWebhooks
 
 log = structlog.get_logger()
@@ -60,15 +58,7 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
         database = await stack.enter_async_context(pool(told.database, min_size=1, max_size=8))
         carrier = carrier_of(settings)
         stack.push_async_callback(carrier.close)
-        tickets = Tickets(settings.twilio.auth_token.get_secret_value())
-        board = Switchboard(
-            settings,
-            CallStore(database),
-            carrier,
-            tickets,
-            system.ref(told.keeper),
-            lambda call_id: system.ref(f"call/{call_id}"),
-        )
+        board = Switchboard.of(settings, database, carrier, system, told.keeper)
         announcements = Announcements()
         stack.callback(announcements.close)
         await stack.enter_async_context(announcing(told.database, announcements))

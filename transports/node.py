@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from actors.hosts import DrainHost, HostKeeper, Limits
+from actors.hosts import DrainHost, HostKeeper, Hosts, Limits, ListHosts
 from actors.runtime import ActorSpec, ProcessSpec, System, SystemClock
 from actors.runtime.forked import ForkedPlacement
 from infra.database import migrate
@@ -32,18 +32,19 @@ from infra.embedded.holding import backing
 from infra.embedded.postgres import Postgres
 from infra.embedded.valkey import Valkey
 from infra.settings import Settings
-from infra.telephony.twilio import TwilioCarrier, carrier_of
+from infra.telephony.twilio import carrier_of
 from scheduler.reconciler import Reconciler
 from transports.gateway import GatewayArgs
 from transports.hosting import HostArgs
 from transports.operator import OperatorDesk
 from transports.parts import Part, parts_of, refuse_stand_ins
 from transports.switchboard import Switchboard
-from transports.twilio.ticket import Tickets
 
 log = structlog.get_logger()
 BACKLOG = 1024
 NODE_BEAT_SECONDS = 2.0
+DRAIN_POLL_SECONDS = 0.1
+DRAIN_MARGIN_SECONDS = 3.0  # beyond what hosts get to find a quiet moment
 TURNS = "turns"
 KEEPER = "hosts"
 
@@ -59,8 +60,15 @@ class Node:
     entrance: Path
 
     async def drain(self) -> None:
-        """Take no new calls and let every live one go to another node."""
-        await self.system.ref(KEEPER).ask(DrainHost(), timeout=5.0)
+        """Take no new calls and let every live one go to another node; returns when they have gone, or in time."""
+        keeper = self.system.ref(KEEPER)
+        await keeper.ask(DrainHost(), timeout=5.0)
+        async with asyncio.timeout(self.settings.node.drain_seconds + DRAIN_MARGIN_SECONDS):
+            while True:
+                told = await keeper.ask(ListHosts(), timeout=5.0, expect=Hosts)
+                if not any(host["calls"] for host in told.hosts):
+                    return
+                await asyncio.sleep(DRAIN_POLL_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -90,7 +98,7 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         parts = parts_of(settings, visible(database), visible(cache))
         processes = await stack.enter_async_context(placement(system, settings))
         entrance = run / "ops.sock"
-        await system.listen(entrance)
+        await open_entrance(system, entrance)
         opened = await stack.enter_async_context(pool(database, min_size=1, max_size=4))
         nodes = NodeStore(opened)
         await nodes.register(settings.node.name, settings.public_url, os.getpid())
@@ -103,13 +111,22 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
             stack.push_async_callback(system.stop_actor, spec.name)
         carrier = carrier_of(settings)
         stack.push_async_callback(carrier.close)
-        board = switchboard(settings, store, carrier, system)
+        board = Switchboard.of(settings, opened, carrier, system, KEEPER)
         await system.spawn(ActorSpec(lambda: OperatorDesk(board), name="operator", restart="permanent"))
         await processes.start(turn_server(run))
         tell("opening the gateway")
         await processes.start(gateway(settings, database, parts, listening.fileno()))
         log.info("node_ready", node=settings.node.name, url=settings.public_url)
         yield Node(settings, system, database, parts, entrance)
+
+
+async def open_entrance(system: System, path: Path) -> None:
+    """The operators' private socket; it also tells two nodes of one name apart."""
+    try:
+        await system.listen(path)
+    except OSError as error:
+        name = path.parent.name
+        raise OSError(f"A node named {name} runs here already ({error.strerror}). Set NODE_NAME to another.") from error
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -184,12 +201,6 @@ def host_spec(settings: Settings, database: str, run: Path) -> Callable[[str], t
         return spec, intake
 
     return of
-
-
-def switchboard(settings: Settings, store: CallStore, carrier: TwilioCarrier, system: System) -> Switchboard:
-    """The exchange as any process of the node has it."""
-    tickets = Tickets(settings.twilio.auth_token.get_secret_value())
-    return Switchboard(settings, store, carrier, tickets, system.ref(KEEPER), lambda call: system.ref(f"call/{call}"))
 
 
 def turn_server(run: Path) -> ProcessSpec:

@@ -53,8 +53,9 @@ class OperatorDesk(Actor):
     async def _act(self, message: Message) -> Message | None:
         match message:
             case ListCalls(ended=ended):
-                store = self._board.store
-                calls = await (store.recent() if ended else store.live())
+                store, here = self._board.store, self._board.settings.node.name
+                found = await (store.recent() if ended else store.live())
+                calls = [call for call in found if call.node in {here, None}]  # what no node holds, every node shows
                 return Calls([msgspec.to_builtins(call_view(call)) for call in calls])
             case EndCall(call=call):
                 await self._board.hang_up(call, "operator")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from asyncpg import Pool
 
 from actors.hosts import Claim, Full, Placed, Probe, Release, Reserve
 from actors.orders import HangUp
-from actors.runtime import ActorError, Ref
+from actors.runtime import ActorError, Ref, System
 from bots.personas.persona import PersonaError, available, load
 from infra.database.call_records import Call, IllegalTransition, TicketRefused
 from infra.database.calls import CallStore
+from infra.database.nodes import NodeStore
+from infra.database.pool import SERVER_AWAY
 from infra.settings import Settings
 from infra.telephony.carrier import Carrier, CarrierDown, CarrierRefused, OutcomeUnknown, Placement
 from transports.http.problems import Problem
@@ -23,6 +28,8 @@ from transports.twilio.twiml import connect_stream, hang_up, pause_and_redirect
 
 log = structlog.get_logger()
 ASK_SECONDS = 2.0
+SEEN = dt.timedelta(seconds=6)  # three heartbeats of a node
+RESTART_SECONDS = 8  # for a node to stop and be up again
 
 
 class NotOpen(Exception):
@@ -35,6 +42,7 @@ class Switchboard:
 
     Args:
         store: the truth about calls.
+        nodes: which other nodes there are.
         carrier: dials and hangs up.
         keeper: the node's host keeper.
         find: a call's actor on this node by its id.
@@ -44,8 +52,18 @@ class Switchboard:
     store: CallStore
     carrier: Carrier
     tickets: Tickets
+    nodes: NodeStore
     keeper: Ref
     find: Callable[[str], Ref]
+
+    @classmethod
+    def of(cls, settings: Settings, database: Pool, carrier: Carrier, system: System, keeper: str) -> Switchboard:
+        """The exchange of a process of this node; `keeper` is the name of the node's host keeper."""
+        tickets = Tickets(settings.twilio.auth_token.get_secret_value())
+        store, nodes = CallStore(database), NodeStore(database)
+        return cls(
+            settings, store, carrier, tickets, nodes, system.ref(keeper), lambda call: system.ref(f"call/{call}")
+        )
 
     async def admit(self, call: Call) -> Full | None:
         """Keep a slot for the call before it is answered or dialled; `Full` when there is none."""
@@ -81,9 +99,22 @@ class Switchboard:
         stream = f"{'wss' if scheme == 'https' else 'ws'}://{rest}/twilio/media/{ticket}"
         return connect_stream(stream, f"{public}/twilio/resume/{call.id}", {"ticket": ticket})
 
-    def come_back(self, path: str, seconds: int = 1) -> str:
-        """TwiML that asks again in a moment, for when this node cannot take the call right now."""
+    async def come_back(self, path: str, *, draining: bool = False) -> str:
+        """TwiML that asks again in a moment, for when this node cannot take the call right now.
+
+        A node that is `draining` is about to be gone. Where it is the only one, the call waits until it is back.
+        """
+        seconds = 1
+        if draining and not await self._others():
+            seconds = math.ceil(self.settings.node.drain_seconds) + RESTART_SECONDS
         return pause_and_redirect(f"{self.settings.public_url}{path}", seconds)
+
+    async def _others(self) -> bool:
+        """Whether other nodes take calls, too."""
+        try:
+            return any(node.name != self.settings.node.name for node in await self.nodes.seen(SEEN))
+        except SERVER_AWAY:
+            return False
 
     async def place(self, to: str, persona: str | None) -> Call:
         """Dial a number now.

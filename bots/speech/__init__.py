@@ -24,13 +24,8 @@ from bots.speech.voices.clips import ClipCache
 from bots.speech.voices.espeak import EspeakVoice, Style, espeak
 from infra.settings import Settings
 
-__all__ = ["STAND_INS", "build_listener", "build_voice", "clips", "prepare_speech"]
+__all__ = ["build_listener", "build_voice", "clips", "prepare_speech"]
 
-# What only stands in for a real provider, and what replaces it.
-STAND_INS = {
-    "listener": {"offline": "DEEPGRAM_API_KEY", "double": "DEEPGRAM_API_KEY"},
-    "voice": {"offline": "ELEVENLABS_API_KEY", "double": "ELEVENLABS_API_KEY"},
-}
 DECODERS = 6  # of a process's calls, this many callers can talk at a time without a decoder being made
 
 

@@ -86,14 +86,15 @@ class TurnTiming:
     def figures(self) -> dict[str, float]:
         """The turn in numbers, for the journal."""
         figures = {
-            "onset_to_start": (self.started - self.onset) * 1000,
-            "voiced": self.voiced_ms,
-            "decision": self.decision_ms,
-            "voice_end_to_decision": (self.decided - self.voice_end) * 1000,
+            "onset_to_start_ms": (self.started - self.onset) * 1000,
+            "voiced_ms": self.voiced_ms,
+            "decision_ms": self.decision_ms,
+            "voice_end_to_decision_ms": (self.decided - self.voice_end) * 1000,
             "pauses": float(self.pauses),
         }
-        optional = {"probability": self.probability, "queued": self.queued_ms, "service": self.service_ms}
-        return figures | {name: value for name, value in optional.items() if value is not None}
+        optional = {"probability": self.probability, "queued_ms": self.queued_ms, "service_ms": self.service_ms}
+        figures |= {name: value for name, value in optional.items() if value is not None}
+        return {name: round(value, 3) for name, value in figures.items()}
 
 
 @dataclass

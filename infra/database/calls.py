@@ -127,15 +127,26 @@ class CallStore(Journal):
             raise IllegalTransition(await self._at_epoch(call_id, epoch), target)
         return Call.read(row)
 
-    async def carrier_event(self, call_id: str, key: str, status: str, data: Mapping[str, Any] | None = None) -> Call:
+    async def carrier_event(
+        self,
+        call_id: str,
+        key: str,
+        status: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        fault: Reason | None = None,
+    ) -> Call:
         """Note what the carrier said, once per `key`, in whatever order; move the call where it may.
 
-        `status` is Twilio's CallStatus; one that we do not know is noted and moves nothing.
+        `status` is Twilio's CallStatus; one that we do not know is noted and moves nothing. A `completed` call that
+        ended by our `fault` has failed.
 
         Raises:
             UnknownCall
         """
         request = CARRIER_STATUSES.get(status)
+        if fault is not None and status == "completed":
+            request = State.FAILED, fault
         table = moves(*request) if request else {}
         try:
             row = await self._pool.fetchrow(_SQL.carrier_event, call_id, key, status, table, data or {})

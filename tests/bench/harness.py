@@ -242,8 +242,8 @@ class Ours:
 
     async def decisions(self, since: float, until: float) -> list[float]:
         rows = await self.ground.fetch(
-            "select (timings->>'decision')::float8 as ms from call_turns where who = 'caller'"
-            " and timings ? 'decision' and at between to_timestamp($1) and to_timestamp($2)",
+            "select (timings->>'decision_ms')::float8 as ms from call_turns where who = 'caller'"
+            " and timings ? 'decision_ms' and at between to_timestamp($1) and to_timestamp($2)",
             since,
             until,
         )

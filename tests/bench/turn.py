@@ -23,10 +23,10 @@ FIRST_SOUNDS = 40
 NAMES = ("decision", "own_share", "barge_in", "first_sound")
 # Both are timed from the end of the caller's voice: the reply's first sound and the decision before it.
 OWN_SHARE = """
-select (bot.timings->>'voice_to_voice_ms')::float8 - (caller.timings->>'voice_end_to_decision')::float8 as ms
+select (bot.timings->>'voice_to_voice_ms')::float8 - (caller.timings->>'voice_end_to_decision_ms')::float8 as ms
 from call_turns bot join call_turns caller on caller.call_id = bot.call_id and caller.number = bot.number - 1
 where bot.who = 'bot' and caller.who = 'caller' and bot.timings ? 'voice_to_voice_ms'
-  and caller.timings ? 'voice_end_to_decision' and bot.at between to_timestamp($1) and to_timestamp($2)
+  and caller.timings ? 'voice_end_to_decision_ms' and bot.at between to_timestamp($1) and to_timestamp($2)
 """
 
 Samples = dict[str, list[float]]

@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from actors.hosts import DRAINING, Claim, Full, Placed, Probe, Release, Reserve, Reserved
 from actors.orders import HangUp
 from actors.runtime import Actor, ActorSpec, Message, System
-from infra.database.calls import CallStore
 from infra.database.pool import pool
 from infra.settings import Settings, load
 from infra.telephony.carrier import CarrierCall, Placement
@@ -24,7 +23,6 @@ from transports.http.health import Health
 from transports.parts import parts_of
 from transports.simulator.webhooks import sign
 from transports.switchboard import Switchboard
-from transports.twilio.ticket import Tickets
 
 PUBLIC = "https://phone.example.com"
 TOKEN = "simulator-auth-token"
@@ -155,9 +153,7 @@ async def front(database_url: str, **overrides: Any) -> AsyncIterator[Front]:
     keeper, announcements = Keeper(), Announcements()
     async with pool(database_url, max_size=4) as connections, System("gateway") as system:
         reference = await system.spawn(ActorSpec(lambda: keeper, "hosts"))
-        tickets = Tickets(TOKEN)
-        store = CallStore(connections)
-        board = Switchboard(told, store, Carrier(), tickets, reference, lambda call: system.ref(f"call/{call}"))
+        board = Switchboard.of(told, connections, Carrier(), system, reference.address)
         checks = {"database": lambda: connections.fetchval("select 1"), "calls": board.check_open}
         health = Health(checks, parts_of(told, "db", "cache"))
         async with announcing(database_url, announcements):

@@ -68,7 +68,7 @@ async def test_a_node_that_is_gone_is_reported_not_waited_for(node: LiveNode) ->
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(folder / "ops.sock"))
     code, told = await node.ops("hosts")
-    assert code == 1
+    assert code == 0, "the living nodes have answered"
     assert told["silent"] == ["n0"]
     assert told["nodes"]["n1"]["hosts"]
     (folder / "ops.sock").unlink()

@@ -254,3 +254,24 @@ async def test_a_webhook_about_a_call_that_is_not_ours_is_not_found(gateway: Fro
     assert (await gateway.hook("/twilio/status", CallSid=SID, CallStatus="completed"))[0] == 404
     unknown = "call_" + "0" * 32
     assert (await gateway.hook(f"/twilio/resume/{unknown}", CallSid=SID, CallStatus="in-progress"))[0] == 404
+
+
+async def test_a_call_whose_media_was_lost_did_not_end_by_the_callers_wish(gateway: Front) -> None:
+    """COM-13: the carrier's `completed` of a call that nobody held is our failure, and says so."""
+    call = await inbound(gateway)
+    await gateway.store.release(call.id, call.epoch)
+    await gateway.hook("/twilio/status", CallSid=SID, CallStatus="completed", SequenceNumber="3")
+    call = await gateway.store.get(call.id)
+    assert (call.state, call.ended_reason) == ("failed", "stream_lost")
+
+
+async def test_where_a_draining_node_is_the_only_one_its_calls_wait_until_it_is_back(gateway: Front) -> None:
+    """COM-16: longer than it takes to drain and start; with another node about, they go there at once."""
+    call = await inbound(gateway)
+    gateway.keeper.draining = True
+    drain_s = gateway.board.settings.node.drain_seconds
+    [pause] = re.findall(r'<Pause length="(\d+)"', await resume(gateway, call))
+    assert int(pause) > drain_s + 5
+    await gateway.board.nodes.register("another", "http://another", 1)
+    [pause] = re.findall(r'<Pause length="(\d+)"', await resume(gateway, call))
+    assert int(pause) == 1

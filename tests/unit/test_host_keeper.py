@@ -252,7 +252,7 @@ async def test_a_restarted_keeper_takes_up_the_hosts_that_run_and_their_calls(ex
     assert await exchange.placed("call_c") != first, "it is draining still"
     assert isinstance(await exchange.ask(Claim("call_b", 2)), Full), "its ticket is spent"
     await exchange.tell(Release("call_a", first, 1))
-    assert (await exchange.hosts())[first] == []
+    assert first not in await exchange.hosts(), "it was drained, and its last call has left"
 
 
 async def test_a_restarted_keeper_numbers_on_and_watches_the_hosts_it_took_up(exchange: Exchange) -> None:

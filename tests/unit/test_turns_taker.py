@@ -325,5 +325,5 @@ async def test_figures_of_a_turn_are_plain_numbers_for_the_journal(line: Line, s
     await line.judge.wait_asked()
     await line.judge.answer(0.9)
     figures = (await line.sink.wait_for(TurnEnded)).timing.figures()
-    assert set(figures) >= {"onset_to_start", "voiced", "decision", "voice_end_to_decision", "probability"}
+    assert set(figures) >= {"onset_to_start_ms", "voiced_ms", "decision_ms", "voice_end_to_decision_ms", "probability"}
     assert all(type(value) is float for value in figures.values())

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from actors.hosts import DrainHost, Hosts, ListHosts
-from actors.runtime import ActorError, Done, Inspect, Message, Status, Tree
+from actors.runtime import ActorError, Done, Inspect, Message, Status, Tree, Unreachable
 from actors.runtime.forked import connect
 from infra.settings import Settings
 from transports.cli.options import DONE, FAILED, fail, parser, run, say, settings_of
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def work(settings: Settings, options: argparse.Namespace) -> int:
-    """Ask every node and show what they say; 1 if one did not answer."""
+    """Ask every node and show what they say; 1 if one refused, or none answered."""
     sockets = sorted((settings.node.var / "run").glob(f"{options.node or '*'}/ops.sock"))
     if not sockets:
         fail(f"No node runs here ({settings.node.var}/run has no ops.sock). Start one: main.py serve")
@@ -75,14 +75,18 @@ async def work(settings: Settings, options: argparse.Namespace) -> int:
     for path, failure in zip(sockets, answers, strict=True):
         if isinstance(failure, Exception):
             say(f"node {path.parent.name} did not do it: {failure}", error=True)
-    return FAILED if silent and not (options.act == "hangup" and said) else DONE
+    # A killed node leaves its socket behind; it is named, and the others have answered all the same.
+    refused = [
+        failure for failure in answers if isinstance(failure, ActorError) and not isinstance(failure, Unreachable)
+    ]
+    return FAILED if refused or not said else DONE
 
 
 def confirmed(options: argparse.Namespace) -> bool:
     """Whether to go on with something that cannot be undone."""
     what = f"hang up {options.call}" if options.act == "hangup" else f"drain {options.host or 'the whole node'}"
     if options.dry_run:
-        say(f"would {what}")
+        say(msgspec.json.encode({"would": what}).decode() if options.json else f"would {what}")
         return False
     if options.yes:
         return True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
+from actors.runtime import ActorError
 from infra.database.migrate import MigrationError
 from infra.embedded.ground import EmbeddedError
 from infra.settings import Settings, SettingsError
@@ -36,8 +38,8 @@ async def serve(settings: Settings) -> int:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 say("draining: live calls move to another node, or come back when this one does")
-                await node.drain()
-                await asyncio.sleep(settings.node.drain_seconds)
+                with contextlib.suppress(TimeoutError, ActorError):
+                    await node.drain()
                 raise
     except (SettingsError, MigrationError, EmbeddedError, OSError) as error:
         fail(str(error))

@@ -7,6 +7,7 @@ https://www.twilio.com/docs/voice/twiml, https://www.twilio.com/docs/voice/api/c
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
@@ -15,11 +16,10 @@ from aiohttp import web
 from actors.orders import HangUp
 from actors.runtime import ActorError
 from infra.database.call_records import Call, CarrierSidTaken, IllegalTransition
-from infra.database.call_states import outcome
+from infra.database.call_states import Reason, outcome
 from infra.database.pool import SERVER_AWAY
 from infra.telephony.carrier import answered_by
 from transports.handoff import HandoffRefused, hand_over
-from transports.hosting import Grant
 from transports.http.problems import Problem
 from transports.switchboard import Switchboard
 from transports.twilio.errors import TicketInvalid
@@ -31,6 +31,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 NOT_NOW: tuple[type[Exception], ...] = (*SERVER_AWAY, ActorError)
 HAND_OVER_SECONDS = 3.0
 COME_BACK_TRIES = 30
+HEARTBEAT_MISSED = dt.timedelta(seconds=4)  # a host reports its calls every second
 ELSEWHERE_TRIES = 3  # for a new call to find a node that does not drain
 APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. Goodbye."
 
@@ -61,7 +62,7 @@ class TwilioWebhooks:
                 return await handler(request)
             except NOT_NOW as error:
                 log.warning("webhook_waits", error=repr(error))
-                return self._come_back(request)
+                return await self._come_back(request)
 
         return handle
 
@@ -79,7 +80,7 @@ class TwilioWebhooks:
             return twiml(reject("rejected"))
         if (full := await self._board.admit(call)) is not None:
             if full.draining and tries(request) < ELSEWHERE_TRIES:
-                return self._come_back(request)
+                return await self._come_back(request, draining=True)
             log.warning("call_refused", why=full.why)
             await self._refuse(call, "rejected_capacity")
             return twiml(say_and_hang_up(APOLOGY))
@@ -98,14 +99,14 @@ class TwilioWebhooks:
         form = await self._signatures.verify(request)
         call = await self._of(request, form)
         if form.get("CallStatus") in {"completed", "canceled", "failed", "busy", "no-answer"}:
-            await self._store.carrier_event(call.id, f"resume:{call.ticket}", form["CallStatus"])
+            await self._store.carrier_event(call.id, f"resume:{call.ticket}", form["CallStatus"], fault=lost(call))
             return twiml(hang_up())
         if call.state == "ending" and call.ending_reason is not None:
             await self._finish(call)
         if call.over or call.state == "ending":
             return twiml(hang_up())
-        if await self._board.admit(call) is not None:
-            return self._come_back(request)
+        if (full := await self._board.admit(call)) is not None:
+            return await self._come_back(request, draining=full.draining)
         return twiml(await self._board.connect(call))
 
     async def status(self, request: web.Request) -> web.Response:
@@ -114,7 +115,7 @@ class TwilioWebhooks:
         call = await self._of(request, form)
         status, sid = form.get("CallStatus", ""), form.get("CallSid", "")
         key = f"status:{sid}:{form.get('SequenceNumber', '')}:{status}"
-        after = await self._store.carrier_event(call.id, key, status, {"sid": sid})
+        after = await self._store.carrier_event(call.id, key, status, {"sid": sid}, fault=lost(call))
         if after.over:
             await self._board.gone(after)
         return web.Response(status=204)
@@ -146,20 +147,20 @@ class TwilioWebhooks:
             log.warning("media_refused", call=ticket.call_id, why=getattr(placed, "why", ""))
             raise no_room(getattr(placed, "retry_after", 1))
         try:
-            return await hand_over(request, intake, Grant(token).encode(), timeout=HAND_OVER_SECONDS)
+            return await hand_over(request, intake, token.encode(), timeout=HAND_OVER_SECONDS)
         except HandoffRefused as error:
             log.warning("hand_over_refused", call=ticket.call_id, error=str(error))
             raise no_room(1) from error
 
-    def _come_back(self, request: web.Request) -> web.Response:
-        """Ask for the same again in a second, for as long as a person would stay on a silent line.
+    async def _come_back(self, request: web.Request, *, draining: bool = False) -> web.Response:
+        """Ask for the same again in a moment, for as long as a person would stay on a silent line.
 
         It comes by a new connection, which a proxy may bring to another node.
         """
         tried = tries(request)
         if tried >= COME_BACK_TRIES:
             return twiml(say_and_hang_up(APOLOGY))
-        answer = twiml(self._board.come_back(f"{request.path}?try={tried + 1}"))
+        answer = twiml(await self._board.come_back(f"{request.path}?try={tried + 1}", draining=draining))
         answer.force_close()
         return answer
 
@@ -200,6 +201,16 @@ class TwilioWebhooks:
 def twiml(document: str) -> web.Response:
     """TwiML as Twilio wants it."""
     return web.Response(text=document, content_type="text/xml")
+
+
+def lost(call: Call) -> Reason | None:
+    """Why a call that is over now did not end by anybody's wish: its media was away and had not come back."""
+    if call.state != "in_progress":
+        return None
+    if call.host is None:
+        return Reason.STREAM_LOST if call.epoch else None
+    seen = call.media_seen_at
+    return Reason.HOST_LOST if seen is not None and dt.datetime.now(dt.UTC) - seen > HEARTBEAT_MISSED else None
 
 
 def tries(request: web.Request) -> int:

@@ -59,13 +59,14 @@ class CallActor(Actor):
         self._reason = ""
         self._conversation: Conversation | None = None
         self._moving = False
+        self._crashed = False
 
     async def start(self) -> None:
         structlog.contextvars.bind_contextvars(call=self._call.id, epoch=self._call.epoch)
         store, call = self._desk.store, self._call
         self._journal = CallJournal(store, call.id, call.epoch, lambda: self._end("superseded"))
         self.context.run(self._journal.run())
-        self.context.run(self._live())
+        self.context.run(self._guarded())
 
     async def receive(self, message: Message) -> Message | None:
         match message:
@@ -79,15 +80,26 @@ class CallActor(Actor):
         return None
 
     async def stop(self, reason: str) -> None:
-        """A crash, or the end of the host: what was not settled is settled as what it is."""
-        if not self._settled:
-            log.error("call_stopped", reason=reason)
+        """What was not settled is settled as what it is: our fault ends the call, the end of our host moves it."""
+        if self._settled:
+            return
+        if self._crashed:
+            log.error("call_crashed", reason=reason)
             await self._settle("pipeline_error")
             await self._keep_recording()
+        else:
+            await self._settle("moved")
 
     def snapshot(self) -> dict[str, Any]:
         live = self._conversation.status() if self._conversation else {}
         return {"call": self._call.id, "epoch": self._call.epoch, "moving": self._moving} | live
+
+    async def _guarded(self) -> None:
+        try:
+            await self._live()
+        except Exception:
+            self._crashed = True
+            raise
 
     async def _live(self) -> None:
         call, settings = self._call, self._desk.settings

@@ -59,7 +59,9 @@ class Network:
         return self._webhooks
 
     async def __aenter__(self) -> Network:
-        connector = aiohttp.TCPConnector(limit=0)
+        # A connection for each webhook: one that was kept may belong to a server that has just died, and a POST that
+        # finds that out is not sent again, which no carrier would let a call die of.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         self._session = aiohttp.ClientSession(connector=connector, skip_auto_headers=("Accept-Encoding",))
         self._webhooks = Webhooks(self._session, self.config.auth_token, self.faults)
         self.ticker.start()

@@ -101,9 +101,9 @@ def _ours(per_host: int) -> Opened:
 def sides(start: int = 0) -> list[Side]:
     """The three servers of the comparison."""
     return [
-        Side("stock", _stock, start or 16),
-        Side("shared", _ours(SHARED), start or 40),
-        Side("private", _ours(PRIVATE), start or 24),
+        Side("stock", _stock, start or 6),
+        Side("shared", _ours(SHARED), start or 48),
+        Side("private", _ours(PRIVATE), start or 36),
     ]
 
 

@@ -29,6 +29,8 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "ELEVENLABS_API_URL": WEB,
     "CEREBRAS_URL": WEB,
     "OPENAI_URL": WEB,
+    "STRIPE_API_URL": WEB,
+    "MAIL_SMTP_URL": ("smtp", "smtps"),
 }
 SHARED_PREFIXES = ("NODE_", "OPENAI_")  # other programs use them too; only a near miss is surely meant for us
 
@@ -88,6 +90,7 @@ class Twilio(Section):
     api_url: str = ""  # empty: Twilio itself; else a double such as the simulator
     number: str = "+15550100000"
     timeout_seconds: float = Field(default=10.0, gt=0)
+    verify_service: str = "VA00000000000000000000000000000000"  # proves people's numbers by a code
 
 
 class Deepgram(Section):
@@ -116,6 +119,68 @@ class Openai(Section):
     model: str = "gpt-4o-mini"
 
 
+class Vault(Section):
+    """What seals personal data at rest."""
+
+    master_key: SecretStr = SecretStr("")  # base64 of 32 bytes; empty: one of our own in NODE_VAR
+
+
+class Accounts(Section):
+    """People's accounts and sessions."""
+
+    token_secret: SecretStr = SecretStr("")  # signs access tokens; empty: derived from the vault's master key
+    access_seconds: int = Field(default=900, ge=60, le=3600)
+    session_days: int = Field(default=7, ge=1, le=30)
+    refresh_days: int = Field(default=30, ge=1, le=90)
+    oidc_file: Path | None = None  # TOML: who else may say who somebody is
+
+
+class Stripe(Section):
+    """The card processor."""
+
+    secret_key: SecretStr = SecretStr("")
+    publishable_key: str = ""
+    webhook_secret: SecretStr = SecretStr("")
+    api_url: str = ""  # empty: Stripe itself; else a double
+    timeout_seconds: float = Field(default=10.0, gt=0)
+
+
+class Mail(Section):
+    """How people are written to."""
+
+    smtp_url: SecretStr = SecretStr("")  # smtps://user:password@host:465; empty: kept in the outbox, not sent
+    sender: str = "Ringdown <no-reply@localhost>"
+
+
+class Limits(Section):
+    """Requests allowed a minute, by kind of route; each for a user and for an address."""
+
+    read: int = Field(default=600, ge=1)
+    write: int = Field(default=120, ge=1)
+    calls: int = Field(default=10, ge=1)
+    auth: int = Field(default=20, ge=1)
+    verify: int = Field(default=5, ge=1)
+
+
+class Compliance(Section):
+    """What may be dialled, and when."""
+
+    countries: str = "US,CA,GB,IE,DE,FR,NL,ES,IT,TR,KR"  # ISO codes of the countries we dial
+    quiet_until: str = Field(default="08:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    quiet_from: str = Field(default="21:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    attempts_a_day: int = Field(default=3, ge=1)
+    user_usd_a_day: int = Field(default=60, ge=1)
+    system_usd_a_day: int = Field(default=5000, ge=1)
+
+
+class Schedule(Section):
+    """Calls that were booked for later."""
+
+    hold_minutes: int = Field(default=5, ge=1, le=60)  # before the call, the money is held
+    missed_minutes: int = Field(default=5, ge=1, le=60)  # after the time, a call is missed
+    lease_seconds: float = Field(default=30.0, gt=0)  # for one dial; longer than the carrier's answer and its list lag
+
+
 class Settings(Section):
     """Everything a node is told. Build it with `load`."""
 
@@ -132,6 +197,13 @@ class Settings(Section):
     elevenlabs: Elevenlabs = Elevenlabs()
     cerebras: Cerebras = Cerebras()
     openai: Openai = Openai()
+    vault: Vault = Vault()
+    accounts: Accounts = Accounts()
+    stripe: Stripe = Stripe()
+    mail: Mail = Mail()
+    limits: Limits = Limits()
+    compliance: Compliance = Compliance()
+    schedule: Schedule = Schedule()
 
     @property
     def public_url(self) -> str:

@@ -87,6 +87,11 @@ class Switchboard:
         assert isinstance(answer, (Placed, Full))
         return answer
 
+    async def unclaim_host(self, call_id: str, host: str, ticket: int) -> None:
+        """The host did not take the media socket after all: its slot is free, and the ticket may be tried again."""
+        with contextlib.suppress(ActorError):
+            await self.keeper.tell(Release(call_id, host, ticket))
+
     async def connect(self, call: Call) -> str:
         """TwiML that connects the call's audio to this node, by a new ticket."""
         try:

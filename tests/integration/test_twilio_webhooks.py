@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from actors.hosts import Claim, Reserve
+from actors.hosts import Claim, Release, Reserve
 from infra.database.call_records import Call
 from tests.doubles.front import NUMBER, PUBLIC, TOKEN, Front, front, problem
 from transports.simulator.webhooks import sign
@@ -247,6 +247,33 @@ async def test_a_media_socket_that_nobody_can_take_is_refused_with_a_time_to_com
     async with gateway.client.get(path, headers={"X-Twilio-Signature": sign(TOKEN, PUBLIC + path, {})}) as answer:
         assert await problem(answer) == (503, "no-capacity")
         assert answer.headers["Retry-After"]
+
+
+async def test_a_host_that_does_not_take_the_socket_keeps_no_slot(gateway: Front) -> None:
+    """COM-04: what was claimed for this ticket is let go of at once, and the carrier may come again by it."""
+    _, twiml = await gateway.rings(SID)
+    path = f"/twilio/media/{ticket(twiml)}"
+    upgrade = {
+        "X-Twilio-Signature": sign(TOKEN, PUBLIC + path, {}),
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    async with gateway.client.get(path, headers=upgrade) as answer:
+        assert await problem(answer) == (503, "no-capacity")
+    call = await gateway.store.by_carrier_sid(SID)
+    assert call is not None
+    assert gateway.keeper.of(Release) == [Release(call.id, "host-1", 1)]
+
+
+async def test_a_new_caller_is_not_turned_away_by_a_moment_without_the_database(gateway: Front) -> None:
+    """COM-57, COM-73: they wait a moment on the line, and after a few tries are told that we cannot."""
+    gateway.connections.terminate()
+    status, twiml = await gateway.rings(SID)
+    assert (status, "/twilio/voice?try=1" in twiml) == (200, True)
+    _, twiml = await gateway.hook("/twilio/voice?try=4", CallSid=SID, From="+15550199001", To=NUMBER)
+    assert "<Say" in twiml
 
 
 async def test_a_webhook_about_a_call_that_is_not_ours_is_not_found(gateway: Front) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import structlog
 from aiohttp import web
 
+from actors.hosts import Full
 from actors.orders import HangUp
 from actors.runtime import ActorError
 from infra.database.call_records import Call, CarrierSidTaken, IllegalTransition
@@ -31,6 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 NOT_NOW: tuple[type[Exception], ...] = (*SERVER_AWAY, ActorError)
 HAND_OVER_SECONDS = 3.0
 COME_BACK_TRIES = 30
+NEW_CALL_TRIES = 4  # a caller whom nobody has answered yet is told soon that we cannot
 HEARTBEAT_MISSED = dt.timedelta(seconds=4)  # a host reports its calls every second
 ELSEWHERE_TRIES = 3  # for a new call to find a node that does not drain
 APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. Goodbye."
@@ -45,7 +48,7 @@ class TwilioWebhooks:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.post("/twilio/voice", self.voice),
+            web.post("/twilio/voice", self.patiently(self.voice, NEW_CALL_TRIES)),
             web.post("/twilio/answer/{call}", self.patiently(self.answer)),
             web.post("/twilio/resume/{call}", self.patiently(self.resume)),
             web.post("/twilio/status", self.status),
@@ -54,15 +57,15 @@ class TwilioWebhooks:
             web.get("/twilio/media/{ticket}", self.media),
         ]
 
-    def patiently(self, handler: Handler) -> Handler:
-        """A call that is up is not dropped because the database or the node restarts: it waits and asks again."""
+    def patiently(self, handler: Handler, most: int = COME_BACK_TRIES) -> Handler:
+        """A call is not dropped because the database or the node restarts: it waits and asks again, `most` times."""
 
         async def handle(request: web.Request) -> web.Response:
             try:
                 return await handler(request)
             except NOT_NOW as error:
                 log.warning("webhook_waits", error=repr(error))
-                return await self._come_back(request)
+                return await self._come_back(request, most=most)
 
         return handle
 
@@ -142,23 +145,25 @@ class TwilioWebhooks:
         except TicketInvalid as error:
             raise Problem(403, "ticket-invalid", "The media ticket is not ours or has expired.") from error
         placed = await self._board.claim_host(ticket.call_id, ticket.serial)
-        intake = getattr(placed, "intake", None)
-        if intake is None:
-            log.warning("media_refused", call=ticket.call_id, why=getattr(placed, "why", ""))
-            raise no_room(getattr(placed, "retry_after", 1))
+        if isinstance(placed, Full):
+            log.warning("media_refused", call=ticket.call_id, why=placed.why)
+            raise no_room(placed.retry_after)
         try:
-            return await hand_over(request, intake, token.encode(), timeout=HAND_OVER_SECONDS)
+            return await hand_over(request, Path(placed.intake), token.encode(), timeout=HAND_OVER_SECONDS)
         except HandoffRefused as error:
             log.warning("hand_over_refused", call=ticket.call_id, error=str(error))
+            await self._board.unclaim_host(ticket.call_id, placed.host, ticket.serial)
             raise no_room(1) from error
 
-    async def _come_back(self, request: web.Request, *, draining: bool = False) -> web.Response:
+    async def _come_back(
+        self, request: web.Request, *, draining: bool = False, most: int = COME_BACK_TRIES
+    ) -> web.Response:
         """Ask for the same again in a moment, for as long as a person would stay on a silent line.
 
         It comes by a new connection, which a proxy may bring to another node.
         """
         tried = tries(request)
-        if tried >= COME_BACK_TRIES:
+        if tried >= most:
             return twiml(say_and_hang_up(APOLOGY))
         answer = twiml(await self._board.come_back(f"{request.path}?try={tried + 1}", draining=draining))
         answer.force_close()

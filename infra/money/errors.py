@@ -48,7 +48,7 @@ class SpendCapReached(MoneyError):
 
     def __init__(self, message: str = "", *, system: bool = False) -> None:
         super().__init__(
-            message or "Today's spending limit is reached. Try again tomorrow, or ask support to raise it."
+            message or "Today's spending limit is reached. Try again tomorrow or ask support to raise it."
         )
         self.system = system
 

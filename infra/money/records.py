@@ -1,4 +1,4 @@
-"""Money as the database knows it: holds, refunds, cards, prices, lines of a statement. All amounts are micro-dollars."""
+"""Money as the database knows it: holds, refunds, cards, prices, lines of a statement, all in micro-dollars."""
 
 from __future__ import annotations
 

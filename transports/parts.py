@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from infra.settings import Settings, SettingsError, Twilio
 
 TWILIO = "https://api.twilio.com"
+STRIPE = "https://api.stripe.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,21 @@ def parts_of(settings: Settings, database: str, cache: str) -> list[Part]:
         part("voice", "offline_voice" if voice == "offline" else voice),
         part("brain", brain),
         Part("turns", "Silero, smart-turn v3", "in each host; one turn server"),
+        *product_parts(settings),
+    ]
+
+
+def product_parts(settings: Settings) -> list[Part]:
+    """The parts that people's accounts and money hang on."""
+    own_key = not settings.vault.master_key.get_secret_value()
+    stripe = settings.stripe.api_url or STRIPE
+    key = settings.stripe.secret_key.get_secret_value()
+    real = (urlsplit(stripe).hostname or "").endswith("stripe.com") and bool(key)
+    smtp = settings.mail.smtp_url.get_secret_value()
+    return [
+        Part("vault", "AES-256-GCM, a key per user", "its key lies in NODE_VAR" if own_key else "", own_key),
+        Part("payments", "Stripe" if real else "payments double" if key else "none", stripe if key else "", not real),
+        Part("mail", "SMTP" if smtp else "outbox only", "", not smtp),
     ]
 
 
@@ -77,6 +93,9 @@ def refuse_stand_ins(settings: Settings, parts: Iterable[Part]) -> None:
         "listener": "set DEEPGRAM_API_KEY",
         "voice": "set ELEVENLABS_API_KEY",
         "brain": "set CEREBRAS_API_KEY or OPENAI_API_KEY",
+        "vault": "set VAULT_MASTER_KEY",
+        "payments": "unset STRIPE_API_URL and set STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET",
+        "mail": "set MAIL_SMTP_URL",
     }
     found = [f"{part.name} is a stand-in ({part.engine}): {remedy[part.name]}" for part in parts if part.stand_in]
     if not settings.node.operator_token.get_secret_value():

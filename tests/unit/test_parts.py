@@ -16,6 +16,9 @@ REAL = {
     "twilio_account_sid": "AC1",
     "twilio_auth_token": "t",
     "node_operator_token": "o",
+    "vault_master_key": "a" * 43 + "=",
+    "stripe_secret_key": "sk_live_1",
+    "mail_smtp_url": "smtps://mail.example.com",
 }
 
 
@@ -29,7 +32,8 @@ def stand_ins(told: Settings) -> set[str]:
 
 def test_without_a_key_every_engine_stands_in_and_says_so() -> None:
     """Issue, COM-57: nobody takes the demo for the real thing."""
-    assert stand_ins(settings(twilio_api_url="http://127.0.0.1:9000")) == {"carrier", "listener", "voice", "brain"}
+    engines = {"carrier", "listener", "voice", "brain"}
+    assert stand_ins(settings(twilio_api_url="http://127.0.0.1:9000")) == engines | {"vault", "payments", "mail"}
 
 
 def test_with_keys_every_part_is_real() -> None:
@@ -42,7 +46,8 @@ def test_production_refuses_stand_ins_and_names_each_with_its_remedy() -> None:
     told = settings(environment="production", twilio_api_url="http://127.0.0.1:9000")
     with pytest.raises(SettingsError) as refused:
         refuse_stand_ins(told, parts_of(told, "", ""))
-    for word in ("TWILIO_API_URL", "DEEPGRAM_API_KEY", "ELEVENLABS_API_KEY", "CEREBRAS_API_KEY", "NODE_OPERATOR_TOKEN"):
+    engines = ("TWILIO_API_URL", "DEEPGRAM_API_KEY", "ELEVENLABS_API_KEY", "CEREBRAS_API_KEY")
+    for word in (*engines, "NODE_OPERATOR_TOKEN", "VAULT_MASTER_KEY", "STRIPE_SECRET_KEY", "MAIL_SMTP_URL"):
         assert word in str(refused.value)
 
 
@@ -68,3 +73,9 @@ def test_twilio_with_the_token_that_everybody_knows_is_no_carrier() -> None:
     assert stand_ins(told) == {"carrier"}
     with pytest.raises(SettingsError, match="TWILIO_AUTH_TOKEN"):
         refuse_stand_ins(told, parts_of(told, "", ""))
+
+
+def test_a_double_of_the_card_processor_is_named_as_one() -> None:
+    """COM-40: money that moves at a double's address is no money."""
+    told = settings(**REAL | {"stripe_api_url": "http://127.0.0.1:9001"})
+    assert stand_ins(told) == {"payments"}

@@ -133,13 +133,13 @@ class Switchboard:
             load(name)
         except PersonaError:
             known = ", ".join(available())
-            raise Problem(422, "unknown-persona", f"There is no persona {name}. Ours are: {known}.") from None
+            raise Problem("unknown-persona", f"There is no persona {name}. Ours are: {known}.") from None
         number = self.settings.twilio.number
         call = await self.store.create("outbound", name, number, to)
         if (full := await self.admit(call)) is not None:
             await self.store.advance(call.id, "rejected", reason="rejected_capacity", data={"why": full.why})
             retry = {"Retry-After": str(full.retry_after)}
-            raise Problem(503, "no-capacity", f"No call can be placed now: {full.why}. Try again shortly.", retry)
+            raise Problem("no-capacity", f"No call can be placed now: {full.why}. Try again shortly.", retry)
         await self.store.advance(call.id, "dialing")
         return await self._dial(call)
 

@@ -143,7 +143,7 @@ class TwilioWebhooks:
         try:
             ticket = self._board.tickets.read(token)
         except TicketInvalid as error:
-            raise Problem(403, "ticket-invalid", "The media ticket is not ours or has expired.") from error
+            raise Problem("ticket-invalid", "The media ticket is not ours or has expired.") from error
         placed = await self._board.claim_host(ticket.call_id, ticket.serial)
         if isinstance(placed, Full):
             log.warning("media_refused", call=ticket.call_id, why=placed.why)
@@ -176,7 +176,7 @@ class TwilioWebhooks:
         if wanted is None:
             found = await self._store.by_carrier_sid(sid)
             if found is None:
-                raise Problem(404, "call-not-found", "No call of ours has this CallSid.")
+                raise Problem("call-not-found", "No call of ours has this CallSid.")
             structlog.contextvars.bind_contextvars(call=found.id)
             return found
         structlog.contextvars.bind_contextvars(call=wanted)
@@ -225,4 +225,4 @@ def tries(request: web.Request) -> int:
 
 
 def no_room(retry_after: int) -> Problem:
-    return Problem(503, "no-capacity", "No host can take the call now.", {"Retry-After": str(retry_after)})
+    return Problem("no-capacity", "No host can take the call now.", {"Retry-After": str(retry_after)})

@@ -21,7 +21,9 @@ create table users (
         email is null and email_verified_at is null and password_hash is null and name = '' and adult_at is null
         and totp_sealed is null and totp_at is null))
 );
-create unique index users_email on users (email) where email is not null;
+-- An address is somebody's once it is proven; until then whoever signs up with it has an account of their own.
+create unique index users_email on users (email) where email_verified_at is not null;
+create index users_email_unproven on users (email, created_at desc) where email_verified_at is null;
 
 -- Each user's data key, wrapped by the master key. Without it nothing sealed for the user can be read again.
 create table user_keys (
@@ -238,36 +240,36 @@ create view owned_parts as
         and child.relname::text not in (select relation from owned_tables)
         and parent.relname::text in (select relation from owned_tables);
 
-create function owned_rows(of text, who text) returns setof jsonb language plpgsql stable as $$
+create function owned_rows(rel text, who text) returns setof jsonb language plpgsql stable as $$
 declare
-    mine text := (select owner_column from owned_tables where relation = of);
-    part owned_parts := (select p from owned_parts p where p.relation = of limit 1);
+    mine text := (select owner_column from owned_tables where relation = rel);
+    part owned_parts := (select p from owned_parts p where p.relation = rel limit 1);
 begin
     if mine is not null then
-        return query execute format('select to_jsonb(t) from %I t where t.%I = $1', of, mine) using who;
+        return query execute format('select to_jsonb(t) from %I t where t.%I = $1', rel, mine) using who;
     elsif part.parent is not null then
         mine := (select owner_column from owned_tables where relation = part.parent);
         return query execute format('select to_jsonb(t) from %I t join %I p on t.%I = p.%I where p.%I = $1',
-            of, part.parent, part.part_column, part.parent_column, mine) using who;
+            rel, part.parent, part.part_column, part.parent_column, mine) using who;
     else
-        raise exception 'nobody owns rows of %', of;
+        raise exception 'nobody owns rows of %', rel;
     end if;
 end $$;
 
-create function erase_rows(of text, who text) returns bigint language plpgsql as $$
+create function erase_rows(rel text, who text) returns bigint language plpgsql as $$
 declare
-    mine text := (select owner_column from owned_tables where relation = of);
-    part owned_parts := (select p from owned_parts p where p.relation = of limit 1);
+    mine text := (select owner_column from owned_tables where relation = rel);
+    part owned_parts := (select p from owned_parts p where p.relation = rel limit 1);
     gone bigint;
 begin
     if mine is not null then
-        execute format('delete from %I t where t.%I = $1', of, mine) using who;
+        execute format('delete from %I t where t.%I = $1', rel, mine) using who;
     elsif part.parent is not null then
         mine := (select owner_column from owned_tables where relation = part.parent);
         execute format('delete from %I t using %I p where t.%I = p.%I and p.%I = $1',
-            of, part.parent, part.part_column, part.parent_column, mine) using who;
+            rel, part.parent, part.part_column, part.parent_column, mine) using who;
     else
-        raise exception 'nobody owns rows of %', of;
+        raise exception 'nobody owns rows of %', rel;
     end if;
     get diagnostics gone = row_count;
     return gone;

@@ -31,6 +31,7 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
     "OPENAI_URL": WEB,
     "STRIPE_API_URL": WEB,
     "MAIL_SMTP_URL": ("smtp", "smtps"),
+    "EMBEDDINGS_URL": WEB,
 }
 SHARED_PREFIXES = ("NODE_", "OPENAI_")  # other programs use them too; only a near miss is surely meant for us
 
@@ -173,6 +174,14 @@ class Compliance(Section):
     system_usd_a_day: int = Field(default=5000, ge=1)
 
 
+class Embeddings(Section):
+    """What makes the vectors that past conversations are searched by."""
+
+    url: str = ""  # empty: hashed words, made here; else an OpenAI-compatible service
+    api_key: SecretStr = SecretStr("")
+    model: str = "text-embedding-3-small"  # must give 512 numbers when asked for so many
+
+
 class Schedule(Section):
     """Calls that were booked for later."""
 
@@ -203,6 +212,7 @@ class Settings(Section):
     mail: Mail = Mail()
     limits: Limits = Limits()
     compliance: Compliance = Compliance()
+    embeddings: Embeddings = Embeddings()
     schedule: Schedule = Schedule()
 
     @property

@@ -58,7 +58,8 @@ class Placing:
     ) -> Call:
         """Have a user's own number called at once; returns the call, which is dialing.
 
-        No `persona_id` is the first of the user's contacts, no `number_id` their primary number.
+        No `persona_id` is the first of the user's contacts, no `number_id` their primary number; `key` is the id that
+        the call is to have, for whoever must know it before.
 
         Raises:
             NotPlaced: with or without `again`, no call of this order is left standing.
@@ -78,8 +79,8 @@ class Placing:
     ) -> Call:
         """Pass the gate, write the call down and hold its money, minutes before it is due.
 
-        The same `key` is the same call, wherever its preparation stopped; use one for each attempt, such as
-        `SCHEDULED_ID:ATTEMPT`. The call returned is `authorising`, with its `hold_id`.
+        `key` is the id that the call is to have, `infra.ids.new_id("call")`, one for each attempt: the same key is the
+        same call, wherever its preparation stopped. The call returned is `authorising`, with its `hold_id`.
 
         Raises:
             NotPlaced: with `again` (`payments-down`, `gate-down`) prepare it again with the same key, or `abandon` it;
@@ -88,7 +89,7 @@ class Placing:
         raise NotImplementedError
 
     async def dial(self, call_id: str, *, again: bool = False) -> Call:
-        """Dial a call that was prepared: once, whoever else tries. One that was dialled or is over is returned as it is.
+        """Dial a call that was prepared, once, whoever else tries; one that was dialled or is over is left as it is.
 
         The gate is asked again: what was allowed when the money was held may not be any more. `again`: whoever began to
         dial may have died in it (its lease is over), so the carrier's list is asked before anything is dialled.

@@ -1,0 +1,16 @@
+drop table inbox;
+drop table spend_days;
+drop table spend_caps;
+drop table costs;
+drop table refunds;
+drop table ledger_entries;
+drop table ledger_transactions;
+drop table holds;
+drop table payment_methods;
+drop table customers;
+drop table cost_rates;
+drop table prices;
+drop function inbox_told();
+drop function ledger_balances();
+drop function ledger_stands();
+drop function holds_move();

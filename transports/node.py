@@ -28,11 +28,13 @@ from infra.database import migrate
 from infra.database.calls import CallStore
 from infra.database.nodes import NodeStore
 from infra.database.pool import SERVER_AWAY, pool
+from infra.database.status import StatusStore
 from infra.embedded.holding import backing
 from infra.embedded.postgres import Postgres
 from infra.embedded.valkey import Valkey
 from infra.settings import Settings
 from infra.telephony.twilio import carrier_of
+from scheduler.prober import Prober
 from scheduler.reconciler import Reconciler
 from transports.gateway import GatewayArgs
 from transports.hosting import HostArgs
@@ -116,6 +118,10 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         await processes.start(turn_server(run))
         tell("opening the gateway")
         await processes.start(gateway(settings, database, parts, listening.fileno()))
+        here = f"http://{settings.node.bind}:{settings.node.port}"
+        prober = ActorSpec(lambda: Prober(here, settings.node.name, StatusStore(opened)), "prober", restart="permanent")
+        await system.spawn(prober)
+        stack.push_async_callback(system.stop_actor, "prober")
         log.info("node_ready", node=settings.node.name, url=settings.public_url)
         yield Node(settings, system, database, parts, entrance)
 

@@ -1,0 +1,2 @@
+drop table incidents;
+drop table uptime;

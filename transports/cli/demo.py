@@ -1,7 +1,8 @@
 """`main.py demo`: a whole phone call without a key or a network, shown as it happens.
 
-The demo is an ordinary node with the phone network in a box beside it. A simulated caller dials the node's number;
-both sides really speak and listen. Then the node stays up with its page until Ctrl-C.
+The demo is an ordinary node with a phone network and a card processor in a box beside it. A simulated caller dials the
+node's number; both sides really speak and listen. Then the node stays up with its page until Ctrl-C: there a seeded
+account can be called by a companion and pays for it with a card that is none.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -31,12 +34,18 @@ from infra.embedded.ground import EmbeddedError
 from infra.settings import Settings, SettingsError, Twilio
 from infra.telemetry import configure
 from transports.cli.options import DONE, FAILED, fail, parser, run, say, settings_of
+from transports.cli.seed import SeedError, seed
 from transports.cli.serve import announce
 from transports.node import KEEPER, Node, running
 
 CALL_SECONDS = 180.0
 KILL_AFTER_TURNS = 4
 ROOT = Path(__file__).parents[2]
+CARD_ACCOUNT = {  # of the card processor in a box
+    "stripe_secret_key": "sk_test_double",
+    "stripe_publishable_key": "pk_test_double",
+    "stripe_webhook_secret": "whsec_double",
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     made.add_argument("--persona", default="friend", help="the simulated caller (default: friend)")
     made.add_argument("--port", type=int, help="serve the page here (default: NODE_PORT or 8080, else a free port)")
     options = made.parse_args(argv)
-    simulator = free_port(0)
+    simulator, payments = free_port(0), free_port(0)
     wanted = settings_of(options).node
     settings = settings_of(
         options,
@@ -57,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
         twilio_api_url=f"http://127.0.0.1:{simulator}",
         twilio_account_sid=Twilio().account_sid,
         twilio_auth_token=Twilio().auth_token,
+        stripe_api_url=f"http://127.0.0.1:{payments}",
+        **CARD_ACCOUNT,
     )
     if "log_level" not in settings.model_fields_set:  # the transcript is the show, not the log
         settings = settings.model_copy(update={"log_level": "warning"})
@@ -68,8 +79,13 @@ async def demo(settings: Settings, simulator: int, options: argparse.Namespace) 
     configure(settings)
     began = time.monotonic()
     try:
-        async with phone_network(simulator, settings), running(settings, say) as node:
+        async with (
+            phone_network(simulator, settings),
+            card_processor(settings),
+            running(settings, say) as node,
+        ):
             announce(node)
+            login = await seed(settings.public_url, settings.twilio.api_url)
             say(f"ready after {time.monotonic() - began:.1f} s; {options.persona} dials {settings.twilio.number}\n")
             call = await show_call(node, simulator, options)
             if options.json:
@@ -78,28 +94,44 @@ async def demo(settings: Settings, simulator: int, options: argparse.Namespace) 
             if options.once:
                 return DONE if call.state == "completed" else FAILED
             say(f"\nthe page: {settings.public_url}/   (Ctrl-C ends the demo)")
+            say(f'sign in as {login.email} with the password "{login.password}" and press "Call me"')
+            say(f"what operators see: {settings.public_url}/operator")
             again = f"curl -X POST {settings.twilio.api_url}/simulator/dial -H 'Content-Type: application/json'"
             say(f"another call: {again} -d '{dial_body(settings, options.persona)}'")
             await asyncio.Event().wait()
-    except (SettingsError, MigrationError, EmbeddedError, OSError) as error:
+    except (SettingsError, MigrationError, EmbeddedError, SeedError, aiohttp.ClientError, OSError) as error:
         fail(str(error))
     return DONE
 
 
-@contextlib.asynccontextmanager
-async def phone_network(port: int, settings: Settings) -> AsyncIterator[None]:
+def phone_network(port: int, settings: Settings) -> AbstractAsyncContextManager[None]:
     """The phone network in a box as a program of its own, for the length of the block."""
     say(f"starting the phone network simulator on port {port}")
-    twilio = settings.twilio
-    arguments = ("--port", str(port), "--account-sid", twilio.account_sid, "--seed", "1", "--until-eof")
+    arguments = ("--account-sid", settings.twilio.account_sid, "--seed", "1")
+    return beside(port, "transports.simulator", *arguments)
+
+
+def card_processor(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """The card processor in a box as a program of its own, for the length of the block."""
+    stripe, hook = settings.stripe, f"{settings.public_url}/hooks/stripe"
+    port = urlsplit(stripe.api_url).port or 0
+    say(f"starting the card processor simulator on port {port}")
+    secret = ("--secret-key", stripe.secret_key.get_secret_value())
+    webhooks = ("--webhook-url", hook, "--webhook-secret", stripe.webhook_secret.get_secret_value())
+    return beside(port, "transports.simulator.payments", *secret, *webhooks)
+
+
+@contextlib.asynccontextmanager
+async def beside(port: int, module: str, *arguments: str) -> AsyncIterator[None]:
+    """A program of ours on `port`, which ends with the block or with us."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "transports.simulator", *arguments),
+        *(sys.executable, "-m", module, "--port", str(port), "--until-eof", *arguments),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,  # closes when we die, however we die
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await reachable(port, process)
+        await reachable(port, process, module)
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -107,17 +139,17 @@ async def phone_network(port: int, settings: Settings) -> AsyncIterator[None]:
         await process.wait()
 
 
-async def reachable(port: int, process: asyncio.subprocess.Process) -> None:
-    """Wait until the simulator answers."""
+async def reachable(port: int, process: asyncio.subprocess.Process, module: str) -> None:
+    """Wait until the program answers."""
     for _ in range(200):
         if process.returncode is not None:
-            raise OSError(f"The simulator ended with {process.returncode}; run `main.py simulate` to see why.")
+            raise OSError(f"{module} ended with {process.returncode}; run `python -m {module}` to see why.")
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             return
         await asyncio.sleep(0.05)
-    raise OSError("The simulator did not answer within 10 s; run `main.py simulate` to see why.")
+    raise OSError(f"{module} did not answer within 10 s; run `python -m {module}` to see why.")
 
 
 async def show_call(node: Node, simulator: int, options: argparse.Namespace) -> Call:

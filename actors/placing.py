@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from actors.runtime import Ref
 from infra.database.call_records import Call
-from infra.database.calls import CallStore as OwnedCalls
+from infra.database.owned_calls import OwnedCalls
 from infra.settings import Settings
 from infra.telephony.carrier import Carrier
 

@@ -47,6 +47,16 @@ class Call(Row, frozen=True, kw_only=True):
     answered_at: dt.datetime | None
     ended_at: dt.datetime | None
     media_seen_at: dt.datetime | None
+    owner: str | None = None  # None: the operator's; of a user's call the numbers and the turns are sealed
+    persona_id: str | None = None
+    number_id: str | None = None
+    scheduled_id: str | None = None
+    hold_id: str | None = None
+    max_minutes: int | None = None
+    transcript_consent: bool = False
+    dialed_at: dt.datetime | None = None
+    settled_at: dt.datetime | None = None
+    archived_at: dt.datetime | None = None
 
     @property
     def over(self) -> bool:

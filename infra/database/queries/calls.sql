@@ -42,6 +42,8 @@ select * from calls where ended_at is null and node = $1 and ($2::text is null o
 -- name: orphans
 select * from calls
 where ended_at is null and greatest(changed_at, media_seen_at) < now() - $1::interval
+    -- What is prepared for later waits for its time, as long as any booking's may be away.
+    and not (scheduled_id is not null and state in ('created', 'authorising') and created_at > now() - interval '3 hours')
 order by created_at;
 
 -- name: events
@@ -56,6 +58,7 @@ with moved as (
         answered_at = case when ($3::jsonb -> situation ->> 'answered')::boolean
             then coalesce(answered_at, now()) end,
         ended_at = case when $3::jsonb -> situation ->> 'ended' is not null then now() end,
+        dialed_at = coalesce(dialed_at, case when $3::jsonb -> situation ->> 'state' = 'dialing' then now() end),
         seq = seq + 1, state_seq = seq + 1, changed_at = now()
     where id = $1 and ($2::int is null or epoch = $2) and $3::jsonb ? situation
     returning *

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from pydantic import SecretStr
 
 from actors.hosts import DrainHost, HostKeeper, Hosts, Limits, ListHosts
 from actors.runtime import ActorSpec, ProcessSpec, System, SystemClock
@@ -34,6 +35,7 @@ from infra.embedded.postgres import Postgres
 from infra.embedded.valkey import Valkey
 from infra.settings import Settings
 from infra.telephony.twilio import carrier_of
+from infra.vault import own_key
 from scheduler.prober import Prober
 from scheduler.reconciler import Reconciler
 from transports.gateway import GatewayArgs
@@ -94,10 +96,11 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         tell("starting the database")
         database, cache = await stack.enter_async_context(stores(settings))
         await migrate.up(database)
+        chosen, settings = settings, keyed(settings)
         run = run_folder(settings)
         system = await stack.enter_async_context(System("node", clock=SystemClock()))
         tell("starting the call hosts")
-        parts = parts_of(settings, visible(database), visible(cache))
+        parts = parts_of(chosen, visible(database), visible(cache))
         processes = await stack.enter_async_context(placement(system, settings))
         entrance = run / "ops.sock"
         await open_entrance(system, entrance)
@@ -217,6 +220,14 @@ def gateway(settings: Settings, database: str, parts: list[Part], listening: int
     rows = [(part.name, part.engine, part.address, part.stand_in) for part in parts]
     args = msgspec.to_builtins(GatewayArgs(dump(settings), database, rows), builtin_types=(bytes,))
     return ProcessSpec("gateway", "transports.gateway:main", args, {"listen": listening}, start="exec", ready=True)
+
+
+def keyed(settings: Settings) -> Settings:
+    """The settings with a master key: in development, one of this machine's own where none is set."""
+    if settings.vault.master_key.get_secret_value():
+        return settings
+    own = SecretStr(own_key(settings.node.var))
+    return settings.model_copy(update={"vault": settings.vault.model_copy(update={"master_key": own})})
 
 
 def run_folder(settings: Settings) -> Path:

@@ -57,6 +57,7 @@ class Node(Section):
     operator_token: SecretStr = SecretStr("")
     drain_seconds: float = Field(default=5.0, ge=0)
     trust_forwarded: bool = False
+    allowed_origins: str = ""  # whose pages may use the API, besides our own; comma-separated
 
 
 class Calls(Section):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,22 +19,25 @@ from aiohttp import web
 from actors.runtime import System
 from infra.database.changes import follow
 from infra.database.pool import pool
+from infra.limits import limiting
 from infra.settings import Settings
 from infra.telemetry import configure
 from infra.telephony.twilio import carrier_of
-from transports.http.access import operator_only
-from transports.http.calls import STORE, SWITCHBOARD
-from transports.http.calls import routes as call_routes
+from transports.http import statics
+from transports.http.api import Operation
 from transports.http.events import Announcements
 from transports.http.health import Health
+from transports.http.origins import Origins
 from transports.http.problems import problems
+from transports.http.routes import routes as api_routes
+from transports.http.services import Services
+from transports.http.serving import tell_limits
 from transports.parts import Part
 from transports.switchboard import Switchboard
 from transports.twilio.signature import Signatures
 from transports.twilio.webhooks import TwilioWebhooks
 
 log = structlog.get_logger()
-CONSOLE = Path(__file__).parent / "http" / "console"
 BODY_BYTES = 64 * 1024
 BACKLOG = 1024
 
@@ -45,6 +47,7 @@ class GatewayArgs(msgspec.Struct, frozen=True):
 
     settings: bytes  # JSON, secrets included
     database: str
+    cache: str
     parts: list[tuple[str, str, str, bool]]
     keeper: str = "hosts"
 
@@ -62,9 +65,11 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
         announcements = Announcements()
         stack.callback(announcements.close)
         await stack.enter_async_context(announcing(told.database, announcements))
+        limiter = await stack.enter_async_context(limiting(settings.limits, told.cache))
+        parts = [Part(*part) for part in told.parts]
+        services = Services.of(settings, database, board, announcements, limiter, parts)
         checks = {"database": lambda: database.fetchval("select 1"), "calls": board.check_open}
-        health = Health(checks, [Part(*part) for part in told.parts])
-        app = application(board, announcements, health)
+        app = application(services, Health(checks))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, handler_cancellation=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
@@ -75,42 +80,22 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
         await asyncio.Event().wait()
 
 
-def application(board: Switchboard, announcements: Announcements, health: Health) -> web.Application:
-    """The gateway's routes."""
-    guard = operator_only(board.settings.node.operator_token.get_secret_value())
-    app = web.Application(middlewares=[problems, guard], client_max_size=BODY_BYTES)
-    app[STORE], app[SWITCHBOARD] = board.store, board
-    settings = board.settings
-    token = settings.twilio.auth_token.get_secret_value()
-    signatures = Signatures(token, settings.public_url, trust_forwarded=settings.node.trust_forwarded)
-    app.add_routes(call_routes())
-    app.add_routes(TwilioWebhooks(board, signatures).routes())
-    app.add_routes(
-        [
-            web.get("/v1/events", announcements.stream),
-            web.get("/v1/parts", health.parts),
-            web.get("/healthz", health.live),
-            web.get("/readyz", health.ready),
-            web.get("/", page("index.html")),
-            *(web.get(f"/{name}", page(name)) for name in ("console.css", "console.js", "icon.svg")),
-        ]
+def application(services: Services, health: Health, operations: Sequence[Operation] | None = None) -> web.Application:
+    """The gateway's routes; `operations` are those of the API where they are not all that there are."""
+    settings = services.settings
+    origins = Origins(settings)
+    app = web.Application(middlewares=[problems, origins.guard], client_max_size=BODY_BYTES)
+    app.on_response_prepare.extend((tell_limits, origins.harden))
+    signatures = Signatures(
+        settings.twilio.auth_token.get_secret_value(),
+        settings.public_url,
+        trust_forwarded=settings.node.trust_forwarded,
     )
+    app.add_routes(api_routes(services, operations))
+    app.add_routes(TwilioWebhooks(services.switchboard, signatures).routes())
+    app.add_routes([web.get("/healthz", health.live), web.get("/readyz", health.ready)])
+    app.add_routes(statics.routes())
     return app
-
-
-def page(name: str) -> Any:
-    """A handler for one file of the console."""
-
-    async def show(_request: web.Request) -> web.FileResponse:
-        policy = "default-src 'self'; media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
-        headers = {
-            "Cache-Control": "no-cache",
-            "Content-Security-Policy": policy,
-            "X-Content-Type-Options": "nosniff",
-        }
-        return web.FileResponse(CONSOLE / name, headers=headers)
-
-    return show
 
 
 @contextlib.asynccontextmanager

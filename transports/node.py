@@ -120,7 +120,7 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         await system.spawn(ActorSpec(lambda: OperatorDesk(board), name="operator", restart="permanent"))
         await processes.start(turn_server(run))
         tell("opening the gateway")
-        await processes.start(gateway(settings, database, parts, listening.fileno()))
+        await processes.start(gateway(settings, database, cache, parts, listening.fileno()))
         here = f"http://{settings.node.bind}:{settings.node.port}"
         prober = ActorSpec(lambda: Prober(here, settings.node.name, StatusStore(opened)), "prober", restart="permanent")
         await system.spawn(prober)
@@ -216,9 +216,9 @@ def turn_server(run: Path) -> ProcessSpec:
     return ProcessSpec(TURNS, "bots.turns.server:main", {"socket": str(run / "turns.sock")})
 
 
-def gateway(settings: Settings, database: str, parts: list[Part], listening: int) -> ProcessSpec:
+def gateway(settings: Settings, database: str, cache: str, parts: list[Part], listening: int) -> ProcessSpec:
     rows = [(part.name, part.engine, part.address, part.stand_in) for part in parts]
-    args = msgspec.to_builtins(GatewayArgs(dump(settings), database, rows), builtin_types=(bytes,))
+    args = msgspec.to_builtins(GatewayArgs(dump(settings), database, cache, rows), builtin_types=(bytes,))
     return ProcessSpec("gateway", "transports.gateway:main", args, {"listen": listening}, start="exec", ready=True)
 
 

@@ -10,7 +10,7 @@ from actors.journal import AWAY
 from actors.runtime import Actor, Message, Refused
 from infra.database.call_records import UnknownCall
 from infra.telephony.carrier import CarrierError
-from transports.http.calls import call_view
+from transports.http.operator_calls import call_view
 from transports.switchboard import Switchboard
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,11 +17,16 @@ from actors.hosts import DRAINING, Claim, Full, Placed, Probe, Release, Reserve,
 from actors.orders import HangUp
 from actors.runtime import Actor, ActorSpec, Message, System
 from infra.database.pool import pool
+from infra.identity.principal import Principal
+from infra.ids import new_id
+from infra.limits import limiting
 from infra.settings import Settings, load
 from infra.telephony.carrier import CarrierCall, Placement
 from transports.gateway import announcing, application
+from transports.http.api import Operation
 from transports.http.events import Announcements
 from transports.http.health import Health
+from transports.http.services import Services, Sessions
 from transports.parts import parts_of
 from transports.simulator.webhooks import sign
 from transports.switchboard import Switchboard
@@ -27,6 +34,13 @@ from transports.switchboard import Switchboard
 PUBLIC = "https://phone.example.com"
 TOKEN = "simulator-auth-token"
 NUMBER = "+15550100000"
+MANY = 1_000_000
+DEFAULTS: dict[str, Any] = {
+    "node_public_url": PUBLIC,
+    "twilio_api_url": "http://127.0.0.1:9",
+    "vault_master_key": base64.b64encode(bytes(32)).decode(),
+    **{f"limits_{kind}": MANY for kind in ("read", "write", "calls", "auth", "verify")},
+}
 
 
 class Keeper(Actor):
@@ -105,10 +119,11 @@ class Carrier:
 class Front:
     """The gateway's face."""
 
-    def __init__(self, client: TestClient[Any, Any], board: Switchboard, system: System, keeper: Keeper) -> None:
-        self.client, self.board, self.system, self.keeper = client, board, system, keeper
-        self.store, self.tickets = board.store, board.tickets
-        self.carrier: Carrier = board.carrier  # type: ignore[assignment]
+    def __init__(self, client: TestClient[Any, Any], services: Services, system: System, keeper: Keeper) -> None:
+        self.client, self.services, self.system, self.keeper = client, services, system, keeper
+        self.board = services.switchboard
+        self.store, self.tickets = self.board.store, self.board.tickets
+        self.carrier: Carrier = self.board.carrier  # type: ignore[assignment]
         self.orders: list[Message] = []
         self.connections: asyncpg.Pool
 
@@ -140,26 +155,59 @@ async def problem(answer: ClientResponse) -> tuple[int, str]:
     """Status and the last part of the type of a problem document, which every error must be."""
     assert answer.content_type == "application/problem+json", await answer.text()
     document = await answer.json()
-    assert set(document) == {"type", "title", "status", "detail"}
+    assert {"type", "title", "status", "detail"} <= set(document)
     assert document["status"] == answer.status
     assert document["detail"]
     return answer.status, document["type"].rpartition("/")[2]
 
 
+class People:
+    """Sessions that a test hands out: a token proves whoever it was made for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Principal] = {}
+
+    def admit(self, user_id: str, role: str = "user") -> dict[str, str]:
+        """Headers that prove this user."""
+        token = f"token-of-{user_id}"
+        self._known[token] = Principal(user_id, role, new_id("session"))
+        return {"Authorization": f"Bearer {token}"}
+
+    async def authenticate(self, access_token: str) -> Principal | None:
+        return self._known.get(access_token)
+
+
 @contextlib.asynccontextmanager
-async def front(database_url: str, **overrides: Any) -> AsyncIterator[Front]:
-    """Serve the routes for the length of the block."""
-    told: Settings = load(environ={}, node_public_url=PUBLIC, twilio_api_url="http://127.0.0.1:9", **overrides)
+async def front(
+    database_url: str,
+    *,
+    cache: str = "",
+    people: Sessions | None = None,
+    operations: Sequence[Operation] | None = None,
+    **overrides: Any,
+) -> AsyncIterator[Front]:
+    """Serve the routes for the length of the block.
+
+    `cache` is a Valkey to count requests in, `people` whose tokens count instead of real sessions, `operations` an API
+    of the test's own.
+    """
+    told: Settings = load(environ={}, **DEFAULTS | overrides)
     keeper, announcements = Keeper(), Announcements()
-    async with pool(database_url, max_size=4) as connections, System("gateway") as system:
+    async with (
+        pool(database_url, max_size=4) as connections,
+        System("gateway") as system,
+        limiting(told.limits, cache) as limiter,
+    ):
         reference = await system.spawn(ActorSpec(lambda: keeper, "hosts"))
         board = Switchboard.of(told, connections, Carrier(), system, reference.address)
+        services = Services.of(told, connections, board, announcements, limiter, parts_of(told, "db", "cache"))
+        if people is not None:
+            services = replace(services, sessions=people)
         checks = {"database": lambda: connections.fetchval("select 1"), "calls": board.check_open}
-        health = Health(checks, parts_of(told, "db", "cache"))
         async with announcing(database_url, announcements):
-            app = application(board, announcements, health)
+            app = application(services, Health(checks), operations)
             async with TestClient(TestServer(app)) as client:
-                face = Front(client, board, system, keeper)
+                face = Front(client, services, system, keeper)
                 face.connections = connections
                 try:
                     yield face

@@ -122,14 +122,14 @@ class LiveNode:
         """Our id of the call that the carrier knows by `sid`."""
 
         async def look() -> str | None:
-            _, told = await self.ask("GET", "/v1/calls")
+            _, told = await self.ask("GET", "/v1/operator/calls")
             return next((str(call["id"]) for call in told["calls"] if call["carrier_sid"] == sid), None)
 
         return await wait_for(look)
 
     async def read(self, call_id: str) -> dict[str, Any]:
         """The call with its turns and events."""
-        status, told = await self.ask("GET", f"/v1/calls/{call_id}")
+        status, told = await self.ask("GET", f"/v1/operator/calls/{call_id}")
         assert status == 200, told
         return dict(told)
 
@@ -141,7 +141,7 @@ class LiveNode:
 
         async def look() -> dict[str, Any] | None:
             nonlocal last
-            status, told = await self.ask("GET", f"/v1/calls/{call_id}")
+            status, told = await self.ask("GET", f"/v1/operator/calls/{call_id}")
             if status != 200:
                 return None
             last = told

@@ -51,7 +51,7 @@ async def test_a_conversation_goes_from_its_disclosure_to_its_goodbye_and_is_rec
     consent = next(event for event in told["events"] if event["kind"] == "consent")
     assert consent["data"]["granted"] is True, turns
     told = await node.wait_call(call_id, lambda told: told["call"]["recording"])
-    async with node.session.get(f"{node.url}/v1/calls/{call_id}/recording") as answer:
+    async with node.session.get(f"{node.url}/v1/operator/calls/{call_id}/recording") as answer:
         assert answer.status == 200
         with wave.open(io.BytesIO(await answer.read())) as file:
             assert (file.getnchannels(), file.getframerate()) == (2, 8000)
@@ -74,14 +74,14 @@ async def test_a_caller_who_hangs_up_ends_a_completed_call(node: LiveNode) -> No
     finished = await node.wait_finished(sid)
     assert finished["status"] == "completed"
     assert not finished["protocol_errors"]
-    async with node.session.get(f"{node.url}/v1/calls/{call_id}/recording") as answer:
+    async with node.session.get(f"{node.url}/v1/operator/calls/{call_id}/recording") as answer:
         assert answer.status == 404, "nobody consented, so there is no recording"
 
 
 async def test_a_call_placed_by_the_api_is_dialled_answered_and_followed_to_its_end(node: LiveNode) -> None:
     """CMB-18, CMB-19: dialing, in progress, completed; each state is an event."""
     await node.tell_network("POST", "/numbers", {"number": "+15550177001", "persona": "impatient"})
-    status, placed = await node.ask("POST", "/v1/calls", {"to": "+15550177001"})
+    status, placed = await node.ask("POST", "/v1/operator/calls", {"to": "+15550177001"})
     assert status == 201, placed
     told = await node.wait_over(placed["call"]["id"])
     assert (told["call"]["state"], told["call"]["ended_reason"]) == ("completed", "caller_hung_up"), told
@@ -99,7 +99,7 @@ async def test_a_call_that_reaches_nobody_says_why(node: LiveNode, persona: str,
     """COM-13, CMB-20: busy, failed and a machine each have a state of their own, and none is a success."""
     number = f"+1555017800{['busy', 'failed', 'voicemail'].index(persona)}"
     await node.tell_network("POST", "/numbers", {"number": number, "persona": persona})
-    status, placed = await node.ask("POST", "/v1/calls", {"to": number})
+    status, placed = await node.ask("POST", "/v1/operator/calls", {"to": number})
     assert status == 201, placed
     told = await node.wait_over(placed["call"]["id"])
     assert (told["call"]["state"], told["call"]["ended_reason"]) == (state, reason), told
@@ -109,7 +109,7 @@ async def test_a_call_that_reaches_nobody_says_why(node: LiveNode, persona: str,
 async def test_a_call_that_nobody_answers_is_no_answer(node: LiveNode) -> None:
     """COM-13: after the ringing time."""
     await node.tell_network("POST", "/numbers", {"number": "+15550177009", "persona": "no-answer"})
-    _, placed = await node.ask("POST", "/v1/calls", {"to": "+15550177009"})
+    _, placed = await node.ask("POST", "/v1/operator/calls", {"to": "+15550177009"})
     told = await node.wait_over(placed["call"]["id"])
     assert (told["call"]["state"], told["call"]["ended_reason"]) == ("no_answer", "no_answer"), told
 
@@ -119,7 +119,7 @@ async def test_a_live_call_is_hung_up_by_the_api(node: LiveNode) -> None:
     sid = await node.dial("talker")
     call_id = await node.by_sid(sid)
     await spoken_to(node, call_id)
-    status, _ = await node.ask("DELETE", f"/v1/calls/{call_id}")
+    status, _ = await node.ask("DELETE", f"/v1/operator/calls/{call_id}")
     assert status == 202
     told = await node.wait_over(call_id)
     assert (told["call"]["state"], told["call"]["ended_reason"]) == ("completed", "api"), told
@@ -130,8 +130,8 @@ async def test_a_live_call_is_hung_up_by_the_api(node: LiveNode) -> None:
 async def test_a_call_that_still_rings_is_hung_up_by_the_api(node: LiveNode) -> None:
     """CMB-21, COM-13: nobody had answered, so it is canceled."""
     await node.tell_network("POST", "/numbers", {"number": "+15550177010", "persona": "no-answer"})
-    _, placed = await node.ask("POST", "/v1/calls", {"to": "+15550177010"})
-    status, _ = await node.ask("DELETE", f"/v1/calls/{placed['call']['id']}")
+    _, placed = await node.ask("POST", "/v1/operator/calls", {"to": "+15550177010"})
+    status, _ = await node.ask("DELETE", f"/v1/operator/calls/{placed['call']['id']}")
     assert status == 202
     told = await node.wait_over(placed["call"]["id"])
     assert (told["call"]["state"], told["call"]["ended_reason"]) == ("canceled", "api"), told
@@ -143,7 +143,7 @@ async def test_a_webhook_sent_twice_late_or_out_of_order_changes_nothing(node: L
     await node.tell_network("POST", "/faults", {"faults": faults})
     try:
         await node.tell_network("POST", "/numbers", {"number": "+15550177011", "persona": "impatient"})
-        _, placed = await node.ask("POST", "/v1/calls", {"to": "+15550177011"})
+        _, placed = await node.ask("POST", "/v1/operator/calls", {"to": "+15550177011"})
         told = await node.wait_over(placed["call"]["id"])
     finally:
         await node.tell_network("DELETE", "/faults")
@@ -156,7 +156,7 @@ async def test_a_dial_whose_reply_is_lost_is_still_one_call_and_ends_as_it_reall
     await node.tell_network("POST", "/faults", {"kind": "rest_lost_reply", "times": 1})
     try:
         await node.tell_network("POST", "/numbers", {"number": "+15550177012", "persona": "impatient"})
-        status, placed = await node.ask("POST", "/v1/calls", {"to": "+15550177012"})
+        status, placed = await node.ask("POST", "/v1/operator/calls", {"to": "+15550177012"})
         assert status == 201, placed
         told = await node.wait_over(placed["call"]["id"])
     finally:
@@ -174,7 +174,7 @@ async def test_a_stream_that_drops_is_taken_up_again_at_the_next_epoch(node: Liv
     await node.tell_network("POST", "/faults", {"kind": "stream_drop", "mode": "rst", "call": sid})
     told = await node.wait_call(call_id, lambda told: told["call"]["epoch"] == 2)
     assert [turn["text"] for turn in told["turns"][: len(before["turns"])]] == [t["text"] for t in before["turns"]]
-    await node.ask("DELETE", f"/v1/calls/{call_id}")
+    await node.ask("DELETE", f"/v1/operator/calls/{call_id}")
     told = await node.wait_over(call_id)
     assert (told["call"]["state"], told["call"]["ended_reason"]) == ("completed", "api"), told
 
@@ -188,5 +188,5 @@ async def test_the_tree_shows_the_call_as_an_actor_with_its_processors(node: Liv
     assert code == 0, told
     [actor] = [s for n in told["nodes"].values() for s in n["statuses"] if s["name"] == f"call/{call_id}"]
     assert {"dialogue", "speaker", "heard"} <= set(actor["snapshot"]["processors"]), actor
-    await node.ask("DELETE", f"/v1/calls/{call_id}")
+    await node.ask("DELETE", f"/v1/operator/calls/{call_id}")
     await node.wait_over(call_id)

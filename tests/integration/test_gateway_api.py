@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,22 +23,22 @@ async def gateway(database_url: str) -> AsyncIterator[Front]:
 
 
 async def place(gateway: Front) -> str:
-    async with gateway.client.post("/v1/calls", json={"to": TO}) as answer:
+    async with gateway.client.post("/v1/operator/calls", json={"to": TO}) as answer:
         assert answer.status == 201, await answer.text()
         return str((await answer.json())["call"]["id"])
 
 
 async def test_a_call_is_placed_and_can_be_read_at_the_address_it_was_given(gateway: Front) -> None:
     """COM-31, CMB-18: 201, Location, and the carrier was asked once, with our addresses."""
-    async with gateway.client.post("/v1/calls", json={"to": TO, "persona": "sam"}) as answer:
+    async with gateway.client.post("/v1/operator/calls", json={"to": TO, "persona": "sam"}) as answer:
         assert answer.status == 201
         call = (await answer.json())["call"]
-        assert answer.headers["Location"] == f"/v1/calls/{call['id']}"
+        assert answer.headers["Location"] == f"/v1/operator/calls/{call['id']}"
     assert (call["state"], call["persona"], call["to_number"]) == ("dialing", "sam", TO)
     [placed] = gateway.carrier.placed
     assert placed.answer_url == f"https://phone.example.com/twilio/answer/{call['id']}"
     assert placed.key == call["id"]
-    async with gateway.client.get(f"/v1/calls/{call['id']}") as answer:
+    async with gateway.client.get(f"/v1/operator/calls/{call['id']}") as answer:
         told = await answer.json()
     assert told["call"]["carrier_sid"] == call["carrier_sid"]
     assert told["turns"] == []
@@ -47,7 +48,7 @@ async def test_a_call_is_placed_and_can_be_read_at_the_address_it_was_given(gate
 async def test_the_newest_calls_are_listed_first(gateway: Front) -> None:
     """COM-77: live and ended ones."""
     first, second = await place(gateway), await place(gateway)
-    async with gateway.client.get("/v1/calls") as answer:
+    async with gateway.client.get("/v1/operator/calls") as answer:
         assert [call["id"] for call in (await answer.json())["calls"]] == [second, first]
 
 
@@ -67,7 +68,7 @@ async def test_the_newest_calls_are_listed_first(gateway: Front) -> None:
 async def test_a_request_that_makes_no_sense_is_told_why(gateway: Front, body: str, status: int, kind: str) -> None:
     """COM-31: a problem document, and nobody is dialled."""
     headers = {"Content-Type": "application/json"}
-    async with gateway.client.post("/v1/calls", data=body, headers=headers) as answer:
+    async with gateway.client.post("/v1/operator/calls", data=body, headers=headers) as answer:
         assert await problem(answer) == (status, kind)
     assert gateway.carrier.placed == []
 
@@ -75,19 +76,20 @@ async def test_a_request_that_makes_no_sense_is_told_why(gateway: Front, body: s
 @pytest.mark.parametrize("data", [b"\xff\xfe", b'{"to": "\xff"}'])
 async def test_bytes_that_are_no_text_are_no_fault_of_ours(gateway: Front, data: bytes) -> None:
     """COM-31: 400, never 500."""
-    async with gateway.client.post("/v1/calls", data=data, headers={"Content-Type": "application/json"}) as answer:
+    headers = {"Content-Type": "application/json"}
+    async with gateway.client.post("/v1/operator/calls", data=data, headers=headers) as answer:
         assert (await problem(answer))[0] == 400
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "kind"),
     [
-        ("GET", "/v1/calls/call_" + "0" * 32, 404, "call-not-found"),
-        ("GET", "/v1/calls/nonsense", 404, "call-not-found"),
-        ("DELETE", "/v1/calls/call_" + "0" * 32, 404, "call-not-found"),
-        ("GET", "/v1/calls/call_" + "0" * 32 + "/recording", 404, "call-not-found"),
+        ("GET", "/v1/operator/calls/call_" + "0" * 32, 404, "call-not-found"),
+        ("GET", "/v1/operator/calls/nonsense", 404, "call-not-found"),
+        ("DELETE", "/v1/operator/calls/call_" + "0" * 32, 404, "call-not-found"),
+        ("GET", "/v1/operator/calls/call_" + "0" * 32 + "/recording", 404, "call-not-found"),
         ("GET", "/nowhere", 404, "not-found"),
-        ("PUT", "/v1/calls", 405, "method-not-allowed"),
+        ("PUT", "/v1/operator/calls", 405, "method-not-allowed"),
     ],
 )
 async def test_what_is_not_there_is_a_problem_document(
@@ -100,17 +102,17 @@ async def test_what_is_not_there_is_a_problem_document(
 
 async def test_a_form_is_not_json_and_too_much_is_too_much(gateway: Front) -> None:
     """COM-31: 415 and 413."""
-    async with gateway.client.post("/v1/calls", data={"to": TO}) as answer:
+    async with gateway.client.post("/v1/operator/calls", data={"to": TO}) as answer:
         assert await problem(answer) == (415, "not-json")
     headers = {"Content-Type": "application/json"}
-    async with gateway.client.post("/v1/calls", data=b" " * 100_000, headers=headers) as answer:
+    async with gateway.client.post("/v1/operator/calls", data=b" " * 100_000, headers=headers) as answer:
         assert (await problem(answer))[0] == 413
 
 
 async def test_a_full_node_refuses_with_a_time_to_come_back(gateway: Front) -> None:
     """COM-04: 503 with Retry-After, before anybody is dialled; the call is kept as rejected."""
     gateway.keeper.full = True
-    async with gateway.client.post("/v1/calls", json={"to": TO}) as answer:
+    async with gateway.client.post("/v1/operator/calls", json={"to": TO}) as answer:
         assert await problem(answer) == (503, "no-capacity")
         assert answer.headers["Retry-After"] == "7"
     assert gateway.carrier.placed == []
@@ -131,7 +133,7 @@ async def test_a_carrier_that_does_not_dial_leaves_a_failed_call_and_a_free_slot
 ) -> None:
     """COM-13, COM-79: never a success, never a lost slot."""
     gateway.carrier.failure = failure
-    async with gateway.client.post("/v1/calls", json={"to": TO}) as answer:
+    async with gateway.client.post("/v1/operator/calls", json={"to": TO}) as answer:
         assert await problem(answer) == (status, kind)
     [call] = await gateway.store.recent()
     assert (call.state, call.ended_reason) == ("failed", "carrier_error")
@@ -141,7 +143,7 @@ async def test_a_carrier_that_does_not_dial_leaves_a_failed_call_and_a_free_slot
 async def test_a_dial_whose_outcome_nobody_knows_stays_dialing_and_is_not_repeated(gateway: Front) -> None:
     """COM-79: reconciliation finds out."""
     gateway.carrier.failure = OutcomeUnknown("the reply was lost")
-    async with gateway.client.post("/v1/calls", json={"to": TO}) as answer:
+    async with gateway.client.post("/v1/operator/calls", json={"to": TO}) as answer:
         assert answer.status == 201
         assert (await answer.json())["call"]["state"] == "dialing"
     assert gateway.released() == []
@@ -150,7 +152,7 @@ async def test_a_dial_whose_outcome_nobody_knows_stays_dialing_and_is_not_repeat
 async def test_a_live_call_is_told_to_hang_up_and_a_ringing_one_is_ended_at_the_carrier(gateway: Front) -> None:
     """CMB-21: by whoever holds it, else through the carrier."""
     ringing = await place(gateway)
-    async with gateway.client.delete(f"/v1/calls/{ringing}") as answer:
+    async with gateway.client.delete(f"/v1/operator/calls/{ringing}") as answer:
         assert answer.status == 202
     call = await gateway.store.get(ringing)
     assert (call.state, call.ending_reason) == ("ending", "api")
@@ -158,7 +160,7 @@ async def test_a_live_call_is_told_to_hang_up_and_a_ringing_one_is_ended_at_the_
     live = await place(gateway)
     await gateway.store.issue_ticket(live)
     await gateway.hold(live)
-    async with gateway.client.delete(f"/v1/calls/{live}") as answer:
+    async with gateway.client.delete(f"/v1/operator/calls/{live}") as answer:
         assert answer.status == 202
     assert gateway.hang_ups() == ["api"]
 
@@ -169,7 +171,7 @@ async def test_a_call_that_another_node_holds_is_ended_through_the_carrier(gatew
     serial = await gateway.store.issue_ticket(call_id)
     await gateway.store.claim(call_id, serial, "n2", "host-9")
     await gateway.store.advance(call_id, "in_progress")
-    async with gateway.client.delete(f"/v1/calls/{call_id}") as answer:
+    async with gateway.client.delete(f"/v1/operator/calls/{call_id}") as answer:
         assert answer.status == 202
     call = await gateway.store.get(call_id)
     assert (call.state, call.ending_reason) == ("ending", "api")
@@ -180,7 +182,7 @@ async def test_hanging_up_a_call_that_is_over_changes_nothing(gateway: Front) ->
     """COM-13: terminal is terminal."""
     call_id = await place(gateway)
     await gateway.store.advance(call_id, "busy", reason="busy")
-    async with gateway.client.delete(f"/v1/calls/{call_id}") as answer:
+    async with gateway.client.delete(f"/v1/operator/calls/{call_id}") as answer:
         assert answer.status == 202
     assert (await gateway.store.get(call_id)).state == "busy"
     assert gateway.carrier.ended == []
@@ -188,7 +190,7 @@ async def test_hanging_up_a_call_that_is_over_changes_nothing(gateway: Front) ->
 
 async def test_a_page_that_follows_hears_of_every_change(gateway: Front) -> None:
     """CMB-19: server-sent events, within a second of the change."""
-    async with gateway.client.get("/v1/events") as stream:
+    async with gateway.client.get("/v1/operator/events") as stream:
         assert stream.content_type == "text/event-stream"
         assert await stream.content.readline() == b": connected\n"
         call_id = await place(gateway)
@@ -202,12 +204,12 @@ async def test_the_api_is_locked_where_a_token_is_set(database_url: str) -> None
     """COM-77: 401 without it; probes, page and the carrier's webhooks need none."""
     async with front(database_url, node_operator_token="s3cret") as gateway:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic czNjcmV0"}):
-            async with gateway.client.get("/v1/calls", headers=headers) as answer:
+            async with gateway.client.get("/v1/operator/calls", headers=headers) as answer:
                 assert await problem(answer) == (401, "not-authorised")
                 assert answer.headers["WWW-Authenticate"] == "Bearer"
-        async with gateway.client.get("/v1/calls", headers={"Authorization": "Bearer s3cret"}) as answer:
+        async with gateway.client.get("/v1/operator/calls", headers={"Authorization": "Bearer s3cret"}) as answer:
             assert answer.status == 200
-        for path in ("/healthz", "/readyz", "/"):
+        for path in ("/healthz", "/readyz", "/operator", "/reference", "/v1/openapi.json"):
             async with gateway.client.get(path) as answer:
                 assert answer.status == 200
         assert (await gateway.rings(to=NUMBER))[0] == 200
@@ -225,7 +227,7 @@ async def test_readiness_fails_when_the_database_does_and_liveness_does_not(gate
         async with gateway.client.get("/readyz") as answer:
             assert answer.status == 503
             assert (await answer.json())["checks"]["database"] != "ok"
-        async with gateway.client.get("/v1/calls") as answer:
+        async with gateway.client.get("/v1/operator/calls") as answer:
             assert await problem(answer) == (503, "database-down")
             assert answer.headers["Retry-After"]
     async with gateway.client.get("/healthz") as answer:
@@ -242,25 +244,22 @@ async def test_a_draining_node_is_not_ready_and_lives(gateway: Front) -> None:
         assert answer.status == 200
 
 
-async def test_the_console_is_served_with_a_policy_that_lets_nothing_foreign_in(gateway: Front) -> None:
-    """COM-31: CSP, no sniffing, and each file with its own type."""
-    kinds = {
-        "/": "text/html",
-        "/console.css": "text/css",
-        "/console.js": "text/javascript",
-        "/icon.svg": "image/svg+xml",
-    }
+@pytest.mark.parametrize("page", ["operator", "reference"])
+async def test_our_pages_are_served_with_a_policy_that_lets_nothing_foreign_in(gateway: Front, page: str) -> None:
+    """COM-34, COM-31: CSP, no sniffing, each file with its own type, and nothing asked of anybody else."""
+    kinds = {f"/{page}": "text/html", f"/{page}/{page}.css": "text/css", f"/{page}/{page}.js": "text/javascript"}
     for path, kind in kinds.items():
         async with gateway.client.get(path) as answer:
             assert answer.status == 200
             assert answer.content_type in {kind, "application/javascript"}
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?https?://", await answer.text())
 
 
 async def test_the_parts_say_which_of_them_are_stand_ins(gateway: Front) -> None:
     """Issue: real or stand-in, never in doubt; addresses stay inside."""
-    async with gateway.client.get("/v1/parts") as answer:
+    async with gateway.client.get("/v1/operator/parts") as answer:
         parts = {part["name"]: part for part in (await answer.json())["parts"]}
     assert parts["brain"]["stand_in"] is True
     assert parts["database"]["stand_in"] is False

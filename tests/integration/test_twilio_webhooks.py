@@ -181,7 +181,7 @@ async def test_a_call_is_not_dropped_because_the_database_or_the_keeper_is_away(
 
 async def test_states_in_any_order_and_number_end_in_the_one_state(gateway: Front) -> None:
     """COM-46, CMB-19: late and repeated events move nothing back."""
-    async with gateway.client.post("/v1/calls", json={"to": TO}) as answer:
+    async with gateway.client.post("/v1/operator/calls", json={"to": TO}) as answer:
         call = (await answer.json())["call"]
     path, sid = f"/twilio/status/{call['id']}", call["carrier_sid"]
     for number, status in ((3, "completed"), (1, "ringing"), (3, "completed"), (2, "in-progress"), (0, "initiated")):

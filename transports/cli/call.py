@@ -37,10 +37,10 @@ async def place(settings: Settings, node: str, to: str, persona: str | None, as_
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with aiohttp.ClientSession(node.rstrip("/") + "/", headers=headers, timeout=TIMEOUT) as session:
         body = {"to": to} | ({"persona": persona} if persona else {})
-        placed = await ask(session, "POST", "v1/calls", body)
+        placed = await ask(session, "POST", "v1/operator/calls", body)
         identity, shown, state = placed["call"]["id"], 0, ""
         while True:
-            told = await ask(session, "GET", f"v1/calls/{identity}")
+            told = await ask(session, "GET", f"v1/operator/calls/{identity}")
             call = told["call"]
             if call["state"] != state and not as_json:
                 state = call["state"]

@@ -1,29 +1,92 @@
-"""Who may use the operator's API: holders of NODE_OPERATOR_TOKEN, or anybody where none is set (development only)."""
+"""Who is asking: an access token, the console's cookie with its CSRF token, or the operator's token."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
+from infra.identity.principal import OPERATOR, Principal
+from infra.settings import Settings
+from transports.http.api import SAFE, Who
 from transports.http.problems import Problem
+from transports.http.services import Services
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-GUARDED = "/v1/"
+ACCESS_COOKIE = "ringdown_access"
+REFRESH_COOKIE = "ringdown_refresh"
+CSRF_COOKIE = "ringdown_csrf"
+CSRF_HEADER = "X-CSRF"
+BEARER = {"WWW-Authenticate": "Bearer"}
+SIGN_IN = "Sign in with POST /v1/sessions, then send Authorization: Bearer ACCESS_TOKEN."
+OPERATOR_TOKEN = "Send the operator token: Authorization: Bearer NODE_OPERATOR_TOKEN."  # noqa: S105 - a sentence
 
 
-def operator_only(token: str) -> Middleware:
-    """A middleware that asks for `Authorization: Bearer TOKEN` on every API route."""
+async def principal_of(request: web.Request, services: Services, who: Who) -> Principal | None:
+    """Who asks for an operation that is there for `who`; None: nobody that we know.
 
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token and request.path.startswith(GUARDED):
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
-            if not hmac.compare_digest(given, token.encode()):
-                detail = "Send the operator token: Authorization: Bearer NODE_OPERATOR_TOKEN."
-                raise Problem(401, "not-authorised", detail, {"WWW-Authenticate": "Bearer"})
-        return await handler(request)
+    Raises:
+        Problem: a cookie without its CSRF token on a request that changes something (403).
+    """
+    if who == "public":
+        return None
+    bearer = bearer_of(request)
+    if who == "operator" and (is_operator(bearer, services.settings) or is_unlocked(services.settings)):
+        return OPERATOR
+    if bearer:
+        return await services.sessions.authenticate(bearer)
+    cookie = request.cookies.get(ACCESS_COOKIE)
+    found = await services.sessions.authenticate(cookie) if cookie else None
+    if found is not None:
+        require_csrf(request)
+    return found
 
-    return guard
+
+def require(principal: Principal | None, who: Who) -> None:
+    """Refuse whoever may not use an operation that is there for `who`.
+
+    Raises:
+        Problem: nobody is signed in (401), or somebody who is no operator (403).
+    """
+    if who == "public":
+        return
+    if principal is None:
+        raise Problem("not-authorised", OPERATOR_TOKEN if who == "operator" else SIGN_IN, BEARER)
+    if who == "operator" and not principal.is_operator:
+        raise Problem("operators-only", "Your account is no operator's.")
+
+
+def require_csrf(request: web.Request) -> None:
+    """Refuse a request that another site may have made with our cookies.
+
+    Raises:
+        Problem: it changes something, and its `X-CSRF` is not what the cookie `ringdown_csrf` says (403).
+    """
+    if request.method in SAFE:
+        return
+    expected, given = request.cookies.get(CSRF_COOKIE, ""), request.headers.get(CSRF_HEADER, "")
+    if not expected or not hmac.compare_digest(expected.encode(), given.encode()):
+        raise Problem("csrf-missing", f"Send the value of the cookie {CSRF_COOKIE} in the header {CSRF_HEADER}.")
+
+
+def bearer_of(request: web.Request) -> str:
+    """The token of `Authorization: Bearer TOKEN`; empty without one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def is_operator(token: str, settings: Settings) -> bool:
+    """Whether this is the operator's token, compared in constant time."""
+    expected = settings.node.operator_token.get_secret_value()
+    return bool(expected) and hmac.compare_digest(token.encode(), expected.encode())
+
+
+def is_unlocked(settings: Settings) -> bool:
+    """Whether anybody is an operator: in development, where no token is set."""
+    return settings.environment == "development" and not settings.node.operator_token.get_secret_value()
+
+
+def address_of(request: web.Request, *, trust_forwarded: bool) -> str:
+    """The client's address: as our own proxy saw it where we are told to trust one, else the connection's."""
+    if trust_forwarded and (forwarded := request.headers.get("X-Forwarded-For")):
+        return forwarded.rpartition(",")[2].strip()  # the last is what the proxy next to us added; the rest is hearsay
+    return request.remote or ""

@@ -32,7 +32,7 @@ class Announcements:
                 self._watchers.discard(watcher)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """GET /v1/events: `event: call`, `data: {"call": id, "kind": what}` for each change of any call."""
+        """`event: call`, `data: {"call": id, "kind": what}` for each change of any call."""
         headers = {
             "Content-Type": "text/event-stream",
             "Cache-Control": "no-store",

@@ -1,14 +1,12 @@
-"""Liveness, readiness and the parts a node is made of."""
+"""Liveness and readiness, for probes and proxies."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 from aiohttp import web
-
-from transports.http.calls import reply
-from transports.parts import Part
 
 CHECK_SECONDS = 2.0
 Check = Callable[[], Awaitable[object]]
@@ -19,11 +17,10 @@ class Health:
 
     Args:
         checks: the hard dependencies by name; one that raises or takes too long makes the node unready.
-        parts: what `/v1/parts` shows.
     """
 
-    def __init__(self, checks: Mapping[str, Check], parts: list[Part]) -> None:
-        self._checks, self._parts = checks, parts
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
         self._asking: set[asyncio.Future[object]] = set()  # held until they end, so that none vanishes in mid-air
 
     async def live(self, request: web.Request) -> web.Response:
@@ -36,11 +33,6 @@ class Health:
         found = dict(zip(self._checks, answers, strict=True))
         ready = all(answer == "ok" for answer in answers)
         return reply({"status": "ready" if ready else "unready", "checks": found}, status=200 if ready else 503)
-
-    async def parts(self, request: web.Request) -> web.Response:
-        """GET /v1/parts: each part of the node, and whether it is a stand-in."""
-        shown = [{"name": p.name, "engine": p.engine, "stand_in": p.stand_in} for p in self._parts]
-        return reply({"parts": shown})
 
     async def _check(self, check: Check) -> str:
         # Not `asyncio.timeout`: a query to a server that hangs does not let itself be cancelled in time, either.
@@ -58,3 +50,7 @@ class Health:
         self._asking.discard(asking)
         if not asking.cancelled():
             asking.exception()
+
+
+def reply(document: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), status=status, content_type="application/json")

@@ -137,7 +137,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem("carrier-down", "The carrier cannot be reached. Try again shortly.", {"Retry-After": "5"})
         case ActorError():
             return Problem("node-busy", "The node does not answer just now. Try again.", {"Retry-After": "1"})
-        case _ if isinstance(error, SERVER_AWAY) and not isinstance(error, asyncpg.DataError):
+        case _ if isinstance(error, SERVER_AWAY):
             return Problem("database-down", "The database cannot be reached. Try again.", {"Retry-After": "2"})
         case web.HTTPException():
             return _of_http(error)

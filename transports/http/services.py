@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from asyncpg import Pool
 
 from infra.database.calls import CallStore
+from infra.database.idempotency import Answers
 from infra.identity.principal import Principal
 from infra.limits import Limiter
 from infra.settings import Settings
+from infra.vault import Vault, master_key
 from transports.http.events import Announcements
+from transports.parts import Part
 from transports.switchboard import Switchboard
 
 
@@ -43,13 +47,27 @@ class Services:
     store: CallStore
     announcements: Announcements
     limiter: Limiter
+    parts: tuple[Part, ...]
+    vault: Vault
+    answers: Answers
     sessions: Sessions
 
     @classmethod
     def of(
-        cls, settings: Settings, pool: Pool, board: Switchboard, announcements: Announcements, limiter: Limiter
+        cls,
+        settings: Settings,
+        pool: Pool,
+        board: Switchboard,
+        announcements: Announcements,
+        limiter: Limiter,
+        parts: Iterable[Part] = (),
     ) -> Self:
-        """The services of a gateway."""
+        """The services of a gateway.
+
+        Raises:
+            SettingsError: there is no master key.
+        """
+        vault = Vault(pool, master_key(settings))
         return cls(
             settings=settings,
             pool=pool,
@@ -57,5 +75,8 @@ class Services:
             store=board.store,
             announcements=announcements,
             limiter=limiter,
+            parts=tuple(parts),
+            vault=vault,
+            answers=Answers(pool, vault),
             sessions=Strangers(),
         )

@@ -6,8 +6,14 @@ const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? sessio
 if (token) sessionStorage.setItem("token", token);
 let chosen = null; // the call shown; null follows the newest
 
+function proof() { // the operator's token, or the cookies of somebody who signed in on the console and is an operator
+  if (token) return { Authorization: `Bearer ${token}` };
+  const csrf = document.cookie.split("; ").find((cookie) => cookie.startsWith("ringdown_csrf="));
+  return csrf ? { "X-CSRF": decodeURIComponent(csrf.slice("ringdown_csrf=".length)) } : {};
+}
+
 async function ask(path, options = {}) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const headers = proof();
   const answer = await fetch(path, { ...options, headers });
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.status === 204 ? null : answer.json();
@@ -35,7 +41,7 @@ function length(call) {
 }
 
 async function refreshList() {
-  const { calls } = await ask("v1/calls");
+  const { calls } = await ask("v1/operator/calls");
   $("none").hidden = calls.length > 0;
   const shown = chosen ?? calls[0]?.id;
   $("calls").replaceChildren(...calls.map((call) => {
@@ -80,14 +86,14 @@ function drops(events) {
 }
 
 async function refreshCall(id) {
-  const { call, turns, events } = await ask(`v1/calls/${id}`);
+  const { call, turns, events } = await ask(`v1/operator/calls/${id}`);
   $("call").hidden = false;
   $("title").textContent = `${call.persona}, ${call.direction}`;
   $("facts").textContent = [call.state.replace("_", " "), call.ended_reason?.replaceAll("_", " "), length(call), call.host && `host ${call.host}`, `epoch ${call.epoch}`].filter(Boolean).join(" · ");
   $("hangup").hidden = !LIVE.has(call.state);
-  $("hangup").onclick = () => ask(`v1/calls/${id}`, { method: "DELETE" }).catch(report);
+  $("hangup").onclick = () => ask(`v1/operator/calls/${id}`, { method: "DELETE" }).catch(report);
   const recording = $("recording");
-  const source = `v1/calls/${id}/recording`;
+  const source = `v1/operator/calls/${id}/recording`;
   recording.hidden = !call.recording || LIVE.has(call.state);
   if (!recording.hidden && recording.dataset.source !== source) {
     recording.dataset.source = source;
@@ -120,8 +126,8 @@ function refresh() { // at most four times a second, however many events arrive
 async function follow() {
   for (;;) {
     try {
-      const answer = await fetch("v1/events", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-      if (!answer.ok) throw new Error(`v1/events: ${answer.status}`);
+      const answer = await fetch("v1/operator/events", { headers: proof() });
+      if (!answer.ok) throw new Error(`v1/operator/events: ${answer.status}`);
       $("link").textContent = "live";
       $("link").className = "live";
       refresh();
@@ -139,7 +145,7 @@ async function follow() {
 follow();
 setInterval(refresh, 5000);
 
-ask("v1/parts").then(({ parts }) => {
+ask("v1/operator/parts").then(({ parts }) => {
   $("parts").replaceChildren(...parts.flatMap((part) => [
     element("span", `${part.name}: ${part.engine}`, part.stand_in ? "stand-in" : ""), " ",
   ]));

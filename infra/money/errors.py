@@ -47,9 +47,7 @@ class SpendCapReached(MoneyError):
     code = "spend_cap"
 
     def __init__(self, message: str = "", *, system: bool = False) -> None:
-        super().__init__(
-            message or "Today's spending limit is reached. Try again tomorrow or ask support to raise it."
-        )
+        super().__init__(message or "Today's spending limit is reached. Try again tomorrow or ask support to raise it.")
         self.system = system
 
 

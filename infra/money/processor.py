@@ -24,7 +24,11 @@ class ProcessorDown(ProcessorError):
 
 
 class OutcomeUnknown(ProcessorError):
-    """It may have been done: the answer was lost. Look it up."""
+    """It may have been done: the answer was lost, or says nothing (`answered`). Look it up."""
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class Declined(ProcessorError):

@@ -29,7 +29,7 @@ Stage = Literal["book", "hold", "dial"]
 MICROS = 1_000_000
 SECONDS = 3.0  # for reading and writing; a gate that takes longer is down
 UNSET_ZONE = "UTC"  # of an account whose owner has not told us where they are
-CONTEXT = "numbers.number"
+CONTEXT = "numbers.sealed"  # as `infra.database.numbers` seals them
 DOWN = "gate-down"
 # What is only asked when the phone would ring, or money would be held for it.
 NOT_AT_BOOKING = frozenset({"attempt-cap", "already-on-call", "spend-cap"})

@@ -59,6 +59,8 @@ class Reason(StrEnum):
     REJECTED_PERSONA = "rejected_persona"
     REJECTED_QUIET_HOURS = "rejected_quiet_hours"
     REJECTED_FUNDS = "rejected_funds"
+    REJECTED_PAYMENTS = "rejected_payments"  # payments were away, so nothing could be held
+    REJECTED_ON_CALL = "rejected_on_call"  # its owner was on another call
     CARRIER_ERROR = "carrier_error"
     PIPELINE_ERROR = "pipeline_error"
     HOST_LOST = "host_lost"

@@ -10,15 +10,18 @@ import msgspec
 from asyncpg import UniqueViolationError
 
 from infra.database.call_records import Call, CallError, Row, Turn
+from infra.database.call_states import Reason, State, moves, outcome
 from infra.database.calls import CallStore
 from infra.database.queries import load
 
 _SQL = load(
-    "owned_calls", "open", "adopt", "note_hold", "caller", "payer", "line", "bind_line", "own", "history", "own_turns",
-    "unsettled", "settled", "note_settled", "unarchived", "archived", "forget_turns", "keep_recording", "refer",
-    "referrals",
+    "owned_calls", "open", "adopt", "target", "favourite", "note_hold", "caller", "payer", "line", "bind_line", "own",
+    "history", "own_turns", "unsettled", "settled", "note_settled", "unarchived", "archived", "forget_turns",
+    "keep_recording", "refer", "referrals",
 )  # fmt: skip
+_CALLS = load("calls")
 ONE_LIVE = "calls_one_live"
+UNDIALED = ("created:", "authorising:")  # situations in which nobody has been dialled
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +50,16 @@ class OwnedCall(Call, frozen=True, kw_only=True):
         if self.answered_at is None:
             return None
         return max(0.0, ((self.ended_at or dt.datetime.now(dt.UTC)) - self.answered_at).total_seconds())
+
+
+class Target(Row, frozen=True, kw_only=True):
+    """A user who wants to be called, and the number as it is sealed; None where they have none."""
+
+    number_id: str | None
+    sealed: str | None
+    country: str | None
+    zone: str
+    language: str
 
 
 class Caller(Row, frozen=True, kw_only=True):
@@ -117,8 +130,8 @@ class OwnedCalls(CallStore):
         """
         try:
             row = await self._pool.fetchrow(
-                _SQL.open, call_id, terms.owner, terms.persona, terms.persona_id, terms.number_id, from_number, to_sealed,
-                terms.options, terms.scheduled_id, terms.max_minutes,
+                _SQL.open, call_id, terms.owner, terms.persona, terms.persona_id, terms.number_id, from_number,
+                to_sealed, terms.options, terms.scheduled_id, terms.max_minutes,
             )  # fmt: skip
         except UniqueViolationError as error:
             raise refused(error) from error
@@ -142,6 +155,40 @@ class OwnedCalls(CallStore):
         except UniqueViolationError as error:
             raise refused(error) from error
         return await self.get(call_id) if row is None else Call.read(row)
+
+    async def target(self, owner: str, number_id: str | None) -> Target | None:
+        """The user's number that is to be called: this one, or the one they proved first; None without a user."""
+        row = await self._pool.fetchrow(_SQL.target, owner, number_id)
+        return None if row is None else Target.read(row)
+
+    async def favourite(self, owner: str) -> str | None:
+        """The persona whom somebody is called by who chose none."""
+        found: str | None = await self._pool.fetchval(_SQL.favourite, owner)
+        return found
+
+    async def withdraw(self, call_id: str, reason: Reason, data: Mapping[str, Any] | None = None) -> Call:
+        """End a call that nobody has dialled yet; one that was dialled, or is over, is returned as it is.
+
+        Raises:
+            UnknownCall
+        """
+        to = outcome(reason, answered=False)
+        table = {key: then for key, then in moves(to, reason).items() if key.startswith(UNDIALED)}
+        row = await self._pool.fetchrow(_CALLS.advance, call_id, None, table, data or {})
+        return await self.get(call_id) if row is None else Call.read(row)
+
+    async def dialing(self, call_id: str) -> Call:
+        """From now on the call may ring; only one caller of this gets past it.
+
+        Raises:
+            IllegalTransition: it is dialing already, further, or over.
+            AlreadyOnCall: its owner has a live call by now.
+            UnknownCall
+        """
+        try:
+            return await self.advance(call_id, State.DIALING)
+        except UniqueViolationError as error:
+            raise refused(error) from error
 
     async def note_hold(self, call_id: str, hold_id: str) -> Call:
         """The money for the call is held.

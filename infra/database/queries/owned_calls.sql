@@ -36,6 +36,24 @@ with mine as (
 )
 select * from mine;
 
+-- name: target
+-- Whom a user's call goes to: the number they chose, else the one they proved first.
+select n.id as number_id, n.sealed, n.country, u.zone, u.language
+from users u left join lateral (
+    select * from numbers n where n.owner = u.id and n.removed_at is null
+        and case when $2::text is null then n.verified_at is not null else n.id = $2 end
+    order by n.verified_at limit 1
+) n on true
+where u.id = $1 and u.erased_at is null;
+
+-- name: favourite
+-- Who calls when nobody was chosen: the first of the contacts, else the system's first persona.
+select coalesce(
+    (select p.id from contacts c join personas p on p.id = c.persona_id
+        where c.owner = $1 and (p.owner = $1 or p.owner is null) and p.removed_at is null
+        order by c.position, c.persona_id limit 1),
+    (select id from personas where owner is null and removed_at is null order by id limit 1));
+
 -- name: note hold
 update calls set hold_id = $2 where id = $1 returning *;
 

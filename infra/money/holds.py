@@ -237,6 +237,8 @@ class Holds:
     async def _placed(self, hold: Hold, payment: Payment) -> Hold:
         """The processor has answered; but the row may have been given up, or followed, meanwhile."""
         hold = await self.apply(hold, payment)
+        if hold.state is HoldState.INTENT:  # the processor has not decided
+            raise PaymentsDown
         if hold.state is HoldState.DECLINED:
             if payment.standing == "open":
                 raise CardNeedsAction

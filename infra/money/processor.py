@@ -11,7 +11,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Standing = Literal["open", "held", "captured", "canceled"]
+Standing = Literal["open", "processing", "held", "captured", "canceled"]
 """Of a payment: `open` holds nothing (declined, or waiting for its payer), `held` can be captured."""
 
 
@@ -71,7 +71,6 @@ class Payment:
     standing: Standing
     usd_micros: int
     captured_usd_micros: int = 0
-    refunded_usd_micros: int = 0
     hold_id: str | None = None
     customer: str | None = None
     capture_before: dt.datetime | None = None

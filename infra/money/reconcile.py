@@ -160,7 +160,7 @@ class Reconciling:
                 if payment is None or payment.captured_usd_micros != hold.captured_usd_micros:
                     told = "nothing" if payment is None else f"{payment.captured_usd_micros}"
                     tally.mismatches.append(f"Hold {hold.id}: took {hold.captured_usd_micros}, the processor {told}.")
-                elif payment.refunded_usd_micros != hold.refunded_usd_micros:
+                else:
                     await self._refunds.follow(hold, hold.provider_ref)
             except (ProcessorError, PaymentsDown):
                 tally.waiting += 1

@@ -28,6 +28,7 @@ from transports.http.api import Operation
 from transports.http.events import Announcements
 from transports.http.health import Health
 from transports.http.origins import Origins
+from transports.http.pages import Pages
 from transports.http.problems import problems
 from transports.http.routes import routes as api_routes
 from transports.http.services import Services
@@ -95,6 +96,7 @@ def application(services: Services, health: Health, operations: Sequence[Operati
     app.add_routes(TwilioWebhooks(services.switchboard, signatures).routes())
     app.add_routes([web.get("/healthz", health.live), web.get("/readyz", health.ready)])
     app.add_routes(statics.routes())
+    app.add_routes(Pages.of(settings).routes())
     return app
 
 

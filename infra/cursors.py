@@ -38,5 +38,5 @@ def key_of(cursor: str, *types: type) -> tuple[object, ...]:
         if len(found) != len(types):
             raise ValueError("another number of parts")
         return tuple(msgspec.convert(part, kind) for part, kind in zip(found, types, strict=True))
-    except (binascii.Error, ValueError) as error:  # msgspec's errors are ValueErrors
+    except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise CursorUnreadable("The cursor is none of ours.") from error

@@ -26,7 +26,7 @@ from transports.gateway import announcing, application
 from transports.http.api import Operation
 from transports.http.events import Announcements
 from transports.http.health import Health
-from transports.http.services import Services, Sessions
+from transports.http.services import Services
 from transports.parts import parts_of
 from transports.simulator.webhooks import sign
 from transports.switchboard import Switchboard
@@ -116,6 +116,22 @@ class Carrier:
             raise self.failure
 
 
+class People:
+    """Sessions that a test hands out: a token proves whoever it was made for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Principal] = {}
+
+    def admit(self, user_id: str, role: str = "user") -> dict[str, str]:
+        """Headers that prove this user."""
+        token = f"token-of-{user_id}"
+        self._known[token] = Principal(user_id, role, new_id("session"))
+        return {"Authorization": f"Bearer {token}"}
+
+    async def authenticate(self, access_token: str) -> Principal | None:
+        return self._known.get(access_token)
+
+
 class Front:
     """The gateway's face."""
 
@@ -125,6 +141,7 @@ class Front:
         self.store, self.tickets = self.board.store, self.board.tickets
         self.carrier: Carrier = self.board.carrier  # type: ignore[assignment]
         self.orders: list[Message] = []
+        self.people = People()
         self.connections: asyncpg.Pool
 
     async def hook(self, path: str, token: str = TOKEN, **fields: str) -> tuple[int, str]:
@@ -144,6 +161,18 @@ class Front:
         await self.store.claim(call_id, call.ticket, "n1", "host-1")
         await self.system.spawn(ActorSpec(lambda: LiveCall(self.orders), f"call/{call_id}"))
 
+    async def join(self, role: str = "user") -> tuple[str, dict[str, str]]:
+        """A new user, with a data key of their own; their id, and the headers that prove them to `People`."""
+        user_id = new_id("user")
+        await self.connections.execute(
+            "insert into users (id, email, email_verified_at, role) values ($1, $2, now(), $3)",
+            user_id,
+            f"{user_id}@example.com",
+            role,
+        )
+        await self.services.vault.open_user(user_id)
+        return user_id, self.people.admit(user_id, role)
+
     def hang_ups(self) -> list[str]:
         return [order.reason for order in self.orders if isinstance(order, HangUp)]
 
@@ -161,28 +190,12 @@ async def problem(answer: ClientResponse) -> tuple[int, str]:
     return answer.status, document["type"].rpartition("/")[2]
 
 
-class People:
-    """Sessions that a test hands out: a token proves whoever it was made for."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Principal] = {}
-
-    def admit(self, user_id: str, role: str = "user") -> dict[str, str]:
-        """Headers that prove this user."""
-        token = f"token-of-{user_id}"
-        self._known[token] = Principal(user_id, role, new_id("session"))
-        return {"Authorization": f"Bearer {token}"}
-
-    async def authenticate(self, access_token: str) -> Principal | None:
-        return self._known.get(access_token)
-
-
 @contextlib.asynccontextmanager
 async def front(
     database_url: str,
     *,
     cache: str = "",
-    people: Sessions | None = None,
+    people: People | None = None,
     operations: Sequence[Operation] | None = None,
     **overrides: Any,
 ) -> AsyncIterator[Front]:
@@ -209,6 +222,8 @@ async def front(
             async with TestClient(TestServer(app)) as client:
                 face = Front(client, services, system, keeper)
                 face.connections = connections
+                if people is not None:
+                    face.people = people
                 try:
                     yield face
                 finally:

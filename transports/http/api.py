@@ -231,3 +231,15 @@ def operation(
         return handler
 
     return record
+
+
+def operation_of(handler: Callable[..., Awaitable[Any]]) -> Operation:
+    """The operation that was recorded on a handler.
+
+    Raises:
+        LookupError: none was.
+    """
+    made = getattr(handler, "operation", None)
+    if not isinstance(made, Operation):
+        raise LookupError(f"{handler} is no operation: write @operation(...) above it.")
+    return made

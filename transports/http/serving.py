@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 
 from infra.database.idempotency import Answered, Begun, Reused, Running
+from infra.database.pool import SERVER_AWAY
 from infra.identity.principal import OPERATOR
 from infra.limits import Verdict
 from transports.http.access import address_of, principal_of, require
@@ -24,8 +25,6 @@ KEY_CHARS = 255
 KEPT_HEADERS = ("Location",)
 VERDICT = "verdict"
 JSON = "application/json"
-
-log = structlog.get_logger()
 
 
 def served(operation: Operation, services: Services) -> Handler:
@@ -43,9 +42,9 @@ def served(operation: Operation, services: Services) -> Handler:
             refuse_excess(verdict)
         require(principal, operation.who)
         given: dict[str, Any] = path_variables(operation, request)
+        refuse_secrets_in_address(request, operation)
         if operation.query is not None:
             given["query"] = read_query(request, operation.query)
-        refuse_secrets_in_address(request, operation)
         if decoder is not None:
             given["body"] = await read_body(request, decoder)
         ask = Ask(request, services, ip, principal, key_of(request) if operation.idempotent else None)
@@ -199,7 +198,8 @@ async def once(ask: Ask, key: str, run: Callable[[], Awaitable[web.StreamRespons
     try:
         response = await run()
     except Exception:
-        await answers.forget(begun)
+        with contextlib.suppress(*SERVER_AWAY):  # then the lease ends it
+            await answers.forget(begun)
         raise
     if isinstance(response, web.Response) and response.status < 300:
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}

@@ -147,6 +147,19 @@ class Stripe(Section):
     timeout_seconds: float = Field(default=10.0, gt=0)
 
 
+class Polar(Section):
+    """Who sells on the web for us; heard, not asked."""
+
+    webhook_secret: SecretStr = SecretStr("")
+
+
+class Revenuecat(Section):
+    """Who tells of purchases in app stores; heard, not asked."""
+
+    authorization: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = SecretStr("")
+
+
 class Mail(Section):
     """How people are written to."""
 
@@ -210,6 +223,8 @@ class Settings(Section):
     vault: Vault = Vault()
     accounts: Accounts = Accounts()
     stripe: Stripe = Stripe()
+    polar: Polar = Polar()
+    revenuecat: Revenuecat = Revenuecat()
     mail: Mail = Mail()
     limits: Limits = Limits()
     compliance: Compliance = Compliance()

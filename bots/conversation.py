@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from pipecat.workers.base_worker import WorkerParams
 from bots.cues import Cue
 from bots.dialogue import Dialogue, Patience
 from bots.heard import CallerTap, Heard
+from bots.house import House
+from bots.meter import Meter
 from bots.models.port import Model
 from bots.record import Record
 from bots.recording import Recorder
@@ -37,6 +40,7 @@ RATE_HZ = 8000
 DRAIN_SECONDS = 4.0  # for the last words to leave the line
 FORCE_SECONDS = 2.0  # for a cancelled pipeline to let go
 TIME_UP_SECONDS = 8.0  # for the sentence that says so
+WARNING_WITHIN_SECONDS = 4.0  # for a pause in the talk to come
 
 
 class Line(Protocol):
@@ -62,6 +66,22 @@ class Engines:
     brain: ScriptedBrain
     model: Model | None = None
     words_decide: bool = False
+    house: House | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the conversation sets in motion beyond itself, at the moment in which it is said.
+
+    Args:
+        opted_out: the caller wants no more calls; told by `voice` or `keypad`.
+        crisis: somebody in danger was given a helpline; told once a call.
+        book: have the caller called at a moment; whether that is certain.
+    """
+
+    opted_out: Callable[[str], None] = lambda _channel: None
+    crisis: Callable[[], None] = lambda: None
+    book: Callable[[dt.datetime], Awaitable[bool]] | None = None
 
 
 @dataclass(slots=True)
@@ -87,7 +107,8 @@ class Conversation:
         record: the turns so far; every new one is journalled through it.
         recorder: records once consent is given.
         patience: the dialogue's waiting times.
-        limit_seconds: after which the call is ended politely.
+        limit: what ends the call politely: so many seconds from now, or the meter of a paid call.
+        outside: what the caller's words set in motion.
     """
 
     def __init__(
@@ -97,10 +118,12 @@ class Conversation:
         record: Record,
         recorder: Recorder,
         patience: Patience | None = None,
-        limit_seconds: float = 900.0,
+        limit: float | Meter = 900.0,
+        outside: Outside | None = None,
     ) -> None:
         self._line, self._engines, self._record, self._recorder = line, engines, record, recorder
-        self._limit_seconds = limit_seconds
+        self._meter = limit if isinstance(limit, Meter) else Meter(limit + TIME_UP_SECONDS, goodbye=TIME_UP_SECONDS)
+        self._outside = outside or Outside()
         self._ending = Ending()
         self._opted_out = False
         self._time_is_up = False
@@ -155,9 +178,9 @@ class Conversation:
 
     def _build(self) -> PipelineWorker:
         engines = self._engines
-        decisions = Decisions(self._consented, self._opt_out)
+        decisions = Decisions(self._consented, self._opt_out, self._outside.crisis, self._outside.book)
         listens = engines.listener if hasattr(engines.listener, "expect") else None
-        speaker = Speaker(engines.brain, self._record, decisions, engines.model, listens)
+        speaker = Speaker(engines.brain, self._record, decisions, engines.model, listens, engines.house)
         heard = Heard(self._record, self._since, self._utterance_left, self._recorder.bot)
         line_in, line_out = self._line.input(), self._line.output()
         self._stages: list[FrameProcessor] = [
@@ -190,10 +213,14 @@ class Conversation:
         await self._dialogue.begin(cue)
 
     async def _watch_limit(self) -> None:
-        await asyncio.sleep(self._limit_seconds)
+        meter, began = self._meter, asyncio.get_running_loop().time()
+        if meter.warns_in is not None:
+            await asyncio.sleep(meter.warns_in)
+            await self._dialogue.mention(Cue.NEARLY_OVER, min(WARNING_WITHIN_SECONDS, meter.left / 4))
+        await asyncio.sleep(began + meter.parts_in - asyncio.get_running_loop().time())
         self._time_is_up = True
         await self._dialogue.say(Cue.TIME_UP)
-        await asyncio.sleep(TIME_UP_SECONDS)
+        await asyncio.sleep(began + meter.left - asyncio.get_running_loop().time())
         self._ending.set("time_limit", graceful=False)
 
     async def _stop(self, running: asyncio.Task[None]) -> None:
@@ -244,6 +271,7 @@ class Conversation:
 
     def _opt_out(self) -> None:
         self._opted_out = True
+        self._outside.opted_out("keypad" if self._dialogue.stopped_by_key else "voice")
 
     def _since(self) -> tuple[float, float]:
         return self._dialogue.voice_stopped_at, self._dialogue.cued_at

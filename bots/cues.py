@@ -22,7 +22,9 @@ class Cue(StrEnum):
     CONTINUE = "continue"  # a false interruption: say the rest
     IDLE = "idle"  # nobody has spoken for a while
     APOLOGY = "apology"  # a stage failed beyond its fallbacks
+    NEARLY_OVER = "nearly_over"  # half a minute is left
     TIME_UP = "time_up"  # the call has reached its limit
+    STOP = "stop"  # the caller wants no more calls and said so with a key
     GOODBYE = "goodbye"  # the caller wants to end the call and said so with a key
 
 

@@ -33,6 +33,7 @@ from bots.speech.frames import NotUnderstoodFrame
 from bots.turns.taker import FalseStart, TurnEnded
 
 log = structlog.get_logger()
+PAUSE_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Dialogue(FrameProcessor):
         self._idle_prompts = 0
         self._failures = 0
         self._caller_speaking = False
+        self.stopped_by_key = False
         self.cued_at = 0.0  # monotonic seconds of the newest cue, for the timings of the reply
         self.voice_stopped_at = 0.0  # the same of the caller's last word
 
@@ -112,6 +114,9 @@ class Dialogue(FrameProcessor):
                 self._answering = self.create_task(self._answer(frame), name="answer")
             case InputDTMFFrame(button=KeypadEntry.POUND):  # `#` ends the call politely
                 await self.say(Cue.GOODBYE)
+            case InputDTMFFrame(button=KeypadEntry.NINE):  # `9` means: no more calls
+                self.stopped_by_key = True
+                await self.say(Cue.STOP)
             case BotStartedSpeakingFrame():
                 self._stop_waiting()
                 self._failures = 0
@@ -133,6 +138,16 @@ class Dialogue(FrameProcessor):
         await self._cue(cue)
         if cue is Cue.MOVED and last is not None and last.who == "bot" and last.done:
             self._wait(self._patience.idle, self._idle)  # it is the caller's turn; silence of ours is no failure
+
+    async def mention(self, cue: Cue, within_s: float) -> None:
+        """Say something beside the conversation: in the next pause, at the latest after `within_s` into the talk."""
+        deadline = time.monotonic() + within_s
+        while not (self.quiet and self._record.speaking is None) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE_POLL_SECONDS)
+        cut = self._record.speaking is not None
+        await (self.say(cue) if cut or not self.quiet else self._cue(cue))
+        if cut:
+            await self._cue(Cue.CONTINUE)
 
     async def say(self, cue: Cue) -> None:
         """Speak out of turn, for example when the time is up."""

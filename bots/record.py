@@ -23,7 +23,7 @@ class Turn:
     text: str
     spoken: str = ""
     done: bool = False
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)  # figures, and what was recalled for a model
     before: Flow | None = None  # the flow state that the bot's turn left behind
 
     @property

@@ -170,6 +170,21 @@ class ScriptedBrain:
         flow = self.persona.flow
         return self._end((*flow.time_up, *flow.farewell) if time_up else flow.farewell)
 
+    def leave(self) -> Reply:
+        """The caller wants no more calls: what the command for it says, whichever persona this is."""
+        for command in self.persona.commands:
+            if command.does == "end" and command.action.get("stop_calling"):
+                return self._obey(command)
+        return self._end(self.persona.flow.farewell, {"stop_calling": True})
+
+    def parting(self, heard: str) -> Reply | None:
+        """Answer a wish to end the call, and nothing else; None when these words are none."""
+        words = normal(heard)
+        for command in self.persona.commands:
+            if words and command.does == "end" and _score(words, command) is not None:
+                return self._obey(command)
+        return None
+
     def resume(self, flow: Mapping[str, Any] | None, turns: Sequence[Turn]) -> Reply:
         """Go on after the line dropped: `flow` and `turns` are what the journal holds.
 

@@ -40,6 +40,9 @@ class Retries(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spacing_minutes: Annotated[int, msgspec.Meta(ge=5, le=240)] = 15
 
 
+NO_RETRIES = Retries()
+
+
 class Scheduled(Row, frozen=True, kw_only=True):
     """A booked call, as its owner sees it. `number` is masked."""
 
@@ -83,7 +86,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
     local_time: dt.datetime
     due_at: dt.datetime
     repeat: Repeat | None = None
-    retries: Retries = Retries()
+    retries: Retries = NO_RETRIES
     series: str = ""
     ordinal: int = 1
     promised_in: str | None = None
@@ -98,7 +101,7 @@ class Due(Row, frozen=True, kw_only=True):
         epoch: of this claim. Writes of an older one change nothing.
         wait_s: from the moment of the claim until it is due; below 0: it is late.
         lease_s: from the moment of the claim until others may take it.
-        since: when this attempt was first claimed for dialling.
+        again: this attempt was claimed for dialling before; the carrier may have it.
     """
 
     id: str
@@ -114,7 +117,7 @@ class Due(Row, frozen=True, kw_only=True):
     dial_at: dt.datetime
     wait_s: float
     lease_s: float
-    since: dt.datetime | None
+    again: bool
 
 
 class Series(Row, frozen=True, kw_only=True):
@@ -131,16 +134,17 @@ class Series(Row, frozen=True, kw_only=True):
 
 
 class Told(Row, frozen=True, kw_only=True):
-    """A booked call that did not take place; its owner has to be told."""
+    """A booked call that did not take place; its owner has to be told. `email` is None once they are gone."""
 
     id: str
     owner: str
     state: str
-    zone: str
     local_time: dt.datetime
-    due_at: dt.datetime
+    zone: str
     outcome: str | None
     note: str | None
+    email: str | None
+    persona: str | None
 
 
 class NotChangeable(Exception):

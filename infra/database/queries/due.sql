@@ -17,7 +17,7 @@ update scheduled_calls s set
     changed_at = now()
 from numbered where s.id = numbered.id
 returning s.*, extract(epoch from s.dial_at - now())::float8 as wait_s,
-    extract(epoch from $5::interval)::float8 as lease_s, null::timestamptz as since;
+    extract(epoch from $5::interval)::float8 as lease_s, false as again;
 
 -- name: held
 update scheduled_calls set
@@ -47,10 +47,11 @@ with ripe as materialized (
     insert into scheduled_attempts (scheduled_id, attempt, epoch, node, call_id, due_at)
     select id, attempt, epoch, node, call_id, dial_at from claimed
     on conflict (scheduled_id, attempt) do update set epoch = excluded.epoch, node = excluded.node
+    returning scheduled_id, xmax <> 0 as again
 )
 select claimed.*, extract(epoch from greatest(try_at, dial_at) - clock_timestamp())::float8 as wait_s,
-    extract(epoch from lease_until - clock_timestamp())::float8 as lease_s, now() as since
-from claimed;
+    extract(epoch from lease_until - clock_timestamp())::float8 as lease_s, noted.again
+from claimed join noted on noted.scheduled_id = claimed.id;
 
 -- name: claim lost
 -- Dials whose node died, or whose answer did: the carrier is asked before anything else.
@@ -69,8 +70,8 @@ with lost as materialized (
     from claimed where a.scheduled_id = claimed.id and a.attempt = claimed.attempt
 )
 select claimed.*, extract(epoch from claimed.dial_at - now())::float8 as wait_s,
-    extract(epoch from $3::interval)::float8 as lease_s, a.claimed_at as since
-from claimed join scheduled_attempts a on a.scheduled_id = claimed.id and a.attempt = claimed.attempt;
+    extract(epoch from $3::interval)::float8 as lease_s, true as again
+from claimed;
 
 -- name: dialed
 with done as (
@@ -194,7 +195,7 @@ select id, zone, anchor, local_time, repeat, series, ordinal, now() as at from s
 where repeat is not null and not continued and state not in ('proposed', 'pending')
 order by due_at limit $1;
 
--- name: continue
+-- name: carry on
 -- Marking the one and booking the next is one act. $3 is null when the series is over.
 with ending as (
     update scheduled_calls set continued = true
@@ -216,10 +217,13 @@ update scheduled_calls set state = 'canceled', outcome = 'unconfirmed', changed_
 where state = 'proposed' and (created_at < now() - $1::interval or due_at < now());
 
 -- name: untold
-select id, owner, state, zone, local_time, due_at, outcome, note from scheduled_calls
-where state in ('missed', 'skipped') and not told
-order by changed_at limit 1
-for update skip locked;
+select s.id, s.owner, s.state, s.local_time, s.zone, s.outcome, s.note, u.email, p.name as persona
+from scheduled_calls s
+join users u on u.id = s.owner
+left join personas p on p.id = s.persona_id
+where s.state in ('missed', 'skipped') and not s.told
+order by s.changed_at limit 1
+for update of s skip locked;
 
 -- name: told
 update scheduled_calls set told = true where id = $1;

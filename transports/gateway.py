@@ -18,6 +18,7 @@ from aiohttp import web
 
 from actors.runtime import System
 from infra.database.changes import follow
+from infra.database.inbox import Inbox
 from infra.database.pool import pool
 from infra.limits import limiting
 from infra.settings import Settings
@@ -27,7 +28,9 @@ from transports.http import statics
 from transports.http.api import Operation
 from transports.http.events import Announcements
 from transports.http.health import Health
+from transports.http.hooks import Hooks
 from transports.http.origins import Origins
+from transports.http.pages import Pages
 from transports.http.pages import Pages
 from transports.http.problems import problems
 from transports.http.routes import routes as api_routes
@@ -95,6 +98,8 @@ def application(services: Services, health: Health, operations: Sequence[Operati
     app.add_routes(api_routes(services, operations))
     app.add_routes(TwilioWebhooks(services.switchboard, signatures).routes())
     app.add_routes([web.get("/healthz", health.live), web.get("/readyz", health.ready)])
+    app.add_routes(Hooks(settings, Inbox(services.pool)).routes())
+    app.add_routes(Pages.of(settings).routes())
     app.add_routes(statics.routes())
     app.add_routes(Pages.of(settings).routes())
     return app

@@ -10,13 +10,16 @@ from types import ModuleType
 import msgspec
 from aiohttp import web
 
-from transports.http import operator_calls
+from transports.http import operator_calls, status
 from transports.http.api import VARIABLE, Ask, Operation, operation
 from transports.http.openapi import document
 from transports.http.services import Services
 from transports.http.serving import JSON, served
 
-RESOURCES: tuple[ModuleType, ...] = (operator_calls,)
+RESOURCES: tuple[ModuleType, ...] = (
+    status,
+    operator_calls,
+)
 """The modules whose handlers make the API. A new resource is a module with a line here."""
 
 

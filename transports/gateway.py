@@ -31,7 +31,6 @@ from transports.http.health import Health
 from transports.http.hooks import Hooks
 from transports.http.origins import Origins
 from transports.http.pages import Pages
-from transports.http.pages import Pages
 from transports.http.problems import problems
 from transports.http.routes import routes as api_routes
 from transports.http.services import Services
@@ -101,7 +100,6 @@ def application(services: Services, health: Health, operations: Sequence[Operati
     app.add_routes(Hooks(settings, Inbox(services.pool)).routes())
     app.add_routes(Pages.of(settings).routes())
     app.add_routes(statics.routes())
-    app.add_routes(Pages.of(settings).routes())
     return app
 
 

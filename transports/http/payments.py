@@ -15,7 +15,6 @@ from infra.money import (
     Method,
     MoneyError,
     NoPaymentMethod,
-    PaymentsDown,
     Price,
     Refund,
     RefundRefused,

@@ -15,6 +15,7 @@ from actors.hosts import DrainHost, Hosts, ListHosts
 from actors.runtime import ActorError, Done, Inspect, Message, Status, Tree, Unreachable
 from actors.runtime.forked import connect
 from infra.settings import Settings
+from transports.cli import webhooks
 from transports.cli.options import DONE, FAILED, fail, parser, run, say, settings_of
 from transports.node import KEEPER
 from transports.operator import Calls, EndCall, Ended, ListCalls
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     end.add_argument("call", help="the call's id")
     drain = acts.add_parser("drain", help="move a host's calls, or a whole node's, elsewhere; no new ones come")
     drain.add_argument("host", nargs="?", default="", help="one host, such as host-2 (default: the whole node)")
+    webhooks.options_of(acts)
     for act in acts.choices.values():  # where people put them; without a default, or it would undo the one before
         act.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print for machines")
         act.add_argument("--node", default=argparse.SUPPRESS, help="only this node")
@@ -46,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         destructive.add_argument("--yes", action="store_true", help="do not ask")
         destructive.add_argument("--dry-run", action="store_true", help="only say what would be done")
     options = made.parse_args(argv)
-    return run(work(settings_of(options), options))
+    return run((webhooks.work if options.act == "webhooks" else work)(settings_of(options), options))
 
 
 async def work(settings: Settings, options: argparse.Namespace) -> int:

@@ -72,6 +72,13 @@ class Scheduled(Row, frozen=True, kw_only=True):
     created_at: dt.datetime
 
 
+class Listed(Scheduled, frozen=True, kw_only=True):
+    """A booked call in a list; `rank` and `place` are where: what is to come before what was."""
+
+    rank: int
+    place: float
+
+
 class Booked(msgspec.Struct, frozen=True, kw_only=True):
     """A row to insert: what was asked for, with every time worked out."""
 

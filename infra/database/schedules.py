@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 from asyncpg import Pool
 
 from infra.database.call_records import Row, UnknownCall
 from infra.database.queries import load
-from infra.database.schedule_records import Booked, NotChangeable, Scheduled, UnknownSchedule
+from infra.database.schedule_records import Booked, Listed, NotChangeable, Scheduled, UnknownSchedule
 
 _SQL = load(
     "schedules", "insert", "get", "page", "waiting", "lock", "change", "leave", "rest", "cancel", "confirm", "promise",
     "choices",
 )  # fmt: skip
-COMING = ("proposed", "pending", "holding", "held", "dialing", "dialed")
 OVER = ("done", "missed", "skipped", "canceled")
 
 
@@ -66,16 +63,13 @@ class ScheduleStore:
         return {row["id"]: Scheduled.read(row) for row in rows}
 
     async def page(
-        self,
-        owner: str,
-        which: Literal["coming", "over"],
-        limit: int,
-        after: tuple[dt.datetime, str] | None = None,
-    ) -> tuple[Scheduled, ...]:
-        """Calls that are still to come, the next one first, or those that are over, the latest first."""
-        states = COMING if which == "coming" else OVER
-        rows = await self._pool.fetch(_SQL.page, owner, states, *(after or (None, None)), which == "coming", limit)
-        return tuple(Scheduled.read(row) for row in rows)
+        self, owner: str, states: Sequence[str] | None, limit: int, after: tuple[int, float, str] | None = None
+    ) -> tuple[Listed, ...]:
+        """Booked calls in any of these states (None: all) beyond `after`: what is to come, then what was."""
+        rows = await self._pool.fetch(
+            _SQL.page, owner, None if states is None else list(states), *(after or (None, None, None)), limit
+        )
+        return tuple(Listed.read(row) for row in rows)
 
     async def waiting(self, owner: str) -> int:
         """How many calls somebody has booked that are not dialled yet."""

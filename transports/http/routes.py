@@ -10,7 +10,7 @@ from types import ModuleType
 import msgspec
 from aiohttp import web
 
-from transports.http import operator_calls, status
+from transports.http import compliance, operator_calls, schedules, status
 from transports.http.api import VARIABLE, Ask, Operation, operation
 from transports.http.openapi import document
 from transports.http.services import Services
@@ -19,6 +19,8 @@ from transports.http.serving import JSON, served
 RESOURCES: tuple[ModuleType, ...] = (
     status,
     operator_calls,
+    compliance,
+    schedules,
 )
 """The modules whose handlers make the API. A new resource is a module with a line here."""
 

@@ -8,8 +8,11 @@ from typing import Protocol, Self
 
 from asyncpg import Pool
 
+from infra.compliance.gate import Gate
 from infra.database.calls import CallStore
 from infra.database.idempotency import Answers
+from infra.database.opt_outs import OptOuts
+from infra.database.schedules import ScheduleStore
 from infra.identity.principal import Principal
 from infra.limits import Limiter
 from infra.settings import Settings
@@ -50,6 +53,9 @@ class Services:
     parts: tuple[Part, ...]
     vault: Vault
     answers: Answers
+    gate: Gate
+    schedules: ScheduleStore
+    opt_outs: OptOuts
     sessions: Sessions
 
     @classmethod
@@ -78,5 +84,8 @@ class Services:
             parts=tuple(parts),
             vault=vault,
             answers=Answers(pool, vault),
+            gate=Gate(pool, settings, vault),
+            schedules=ScheduleStore(pool),
+            opt_outs=OptOuts(pool),
             sessions=Strangers(),
         )

@@ -21,16 +21,18 @@ left join numbers n on n.id = s.number_id and n.owner = s.owner
 where s.owner = $1 and s.id = any($2::text[]);
 
 -- name: page
--- The next ones first, or the latest ones first.
-select s.*, p.name as persona_name, n.masked as number
-from scheduled_calls s
-left join personas p on p.id = s.persona_id and (p.owner is null or p.owner = s.owner)
-left join numbers n on n.id = s.number_id and n.owner = s.owner
-where s.owner = $1 and s.state = any($2::text[])
-    and ($3::timestamptz is null or case when $5::boolean
-        then (s.due_at, s.id) > ($3, $4::text) else (s.due_at, s.id) < ($3, $4::text) end)
-order by case when $5 then s.due_at end, case when $5 then s.id end, s.due_at desc, s.id desc
-limit $6;
+-- What is to come, the next one first; then what was, the latest first. `rank` and `place` are the key of that order.
+select * from (
+    select s.*, p.name as persona_name, n.masked as number, past::int as rank,
+        (extract(epoch from s.due_at) * case when past then -1 else 1 end)::float8 as place
+    from scheduled_calls s
+    cross join lateral (select s.state in ('done', 'missed', 'skipped', 'canceled') as past) as which
+    left join personas p on p.id = s.persona_id and (p.owner is null or p.owner = s.owner)
+    left join numbers n on n.id = s.number_id and n.owner = s.owner
+    where s.owner = $1 and ($2::text[] is null or s.state = any($2))
+) as booked
+where $3::int is null or (rank, place, id) > ($3, $4::float8, $5::text)
+order by rank, place, id limit $6;
 
 -- name: waiting
 -- How many calls an owner has booked that are still to come.

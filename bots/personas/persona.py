@@ -81,7 +81,10 @@ class Command(Table, frozen=True):
 
 
 class Flow(Table, frozen=True):
-    """The conversation: its states and what is said when hearing fails."""
+    """The conversation: its states and what is said when hearing fails.
+
+    `model_start` is where it starts instead when a language model is at hand (`with_model`).
+    """
 
     start: str
     states: dict[str, State]
@@ -93,10 +96,14 @@ class Flow(Table, frozen=True):
     again: tuple[str, ...] = ("Could you say that again?",)
     apology: tuple[str, ...] = ("I am sorry, something went wrong on my side.",)
     time_up: tuple[str, ...] = ("I am afraid our time is up.",)
+    model_start: str = ""
 
 
 class Persona(Table, frozen=True):
-    """Who speaks. `disclosure` is the first thing said on every call; `prompt` is for model brains only."""
+    """Who speaks. `disclosure` is the first thing said on every call; `prompt` is for model brains only.
+
+    A persona with a `description` is one that everybody may choose; it is what they read.
+    """
 
     name: str
     title: str
@@ -107,6 +114,8 @@ class Persona(Table, frozen=True):
     prompt: str = ""
     options: dict[str, str | int] = {}
     commands: tuple[Command, ...] = ()
+    description: str = ""
+    max_minutes: int = 15
 
 
 def normal(text: str) -> str:
@@ -140,10 +149,27 @@ def parse(text: bytes | str, name: str = "persona") -> Persona:
         persona = msgspec.toml.decode(text, type=Persona)
     except msgspec.MsgspecError as error:
         raise PersonaError(f"{name}: {error}.") from error
-    persona = msgspec.structs.replace(persona, commands=(*_commands(), *persona.commands))
+    return checked(persona, name)
+
+
+def checked(persona: Persona, name: str = "persona") -> Persona:
+    """The persona with the commands that everybody has, fit for a call; `name` is what error messages call it.
+
+    Raises:
+        PersonaError: something in it would go wrong in the middle of a call.
+    """
+    persona = msgspec.structs.replace(persona, commands=(*commands(), *persona.commands))
     for problem in _problems(persona):
         raise PersonaError(f"{name}: {problem}.")
     return persona
+
+
+def with_model(persona: Persona) -> Persona:
+    """The persona as it speaks when a language model is at hand; one that is complete without stays as it is."""
+    flow = persona.flow
+    if not flow.model_start:
+        return persona
+    return msgspec.structs.replace(persona, flow=msgspec.structs.replace(flow, start=flow.model_start))
 
 
 def choose(persona: Persona, options: Mapping[str, Any] | None) -> dict[str, str | int]:
@@ -191,7 +217,9 @@ def instructions(persona: Persona, options: Mapping[str, Any] | None = None) -> 
 
 
 @lru_cache(maxsize=1)
-def _commands() -> tuple[Command, ...]:
+def commands() -> tuple[Command, ...]:
+    """What a caller may say to any persona at any time."""
+
     class File(Table, frozen=True):
         commands: tuple[Command, ...]
 
@@ -202,11 +230,13 @@ def _problems(persona: Persona) -> Iterator[str]:
     if not _DISCLOSES.search(persona.disclosure):
         yield "disclosure must say that an AI is speaking"
     flow = persona.flow
-    if flow.start not in flow.states:
-        yield f"flow.start names no state: {flow.start!r}"
+    starts = [flow.start, *([flow.model_start] if flow.model_start else [])]
+    for start in starts:
+        if start not in flow.states:
+            yield f"flow.start names no state: {start!r}"
     for name, state in flow.states.items():
         yield from _state_problems(persona, name, state)
-    reached = _reach(flow, flow.start)
+    reached = set[str]().union(*(_reach(flow, start) for start in starts))
     for name in flow.states.keys() - reached:
         yield f"state {name!r} cannot be reached from the start"
     for name in reached:

@@ -16,7 +16,8 @@ WIDTH = 512
 CALL = """
 insert into calls (id, direction, state, ended_reason, ended_at, answered_at, persona, from_number, to_number, owner,
     persona_id, number_id, max_minutes, transcript_consent, recording_consent)
-values ($1, 'outbound', $2, $3, $4, now() - interval '10 minutes', 'mia', '+15550100000', $5, $6, $7, $8, 15, true, true)
+values ($1, 'outbound', $2, $3, $4, now() - interval '10 minutes', 'mia', '+15550100000', $5, $6, $7, $8, 15, true,
+    true)
 """
 STATEMENTS = {
     "identities": "insert into identities (id, owner, provider, issuer, subject) values ($1, $2, 'g', 'https://g', $1)",
@@ -115,7 +116,8 @@ async def _calls(
         )
     said = await vault.seal(owner, marker, "call_turns.text"), await vault.seal(owner, marker, "call_turns.spoken")
     await connections.execute(
-        "insert into call_turns (call_id, number, epoch, who, text, spoken, done) values ($1, 1, 1, 'bot', $2, $3, true)",
+        "insert into call_turns (call_id, number, epoch, who, text, spoken, done)"
+        " values ($1, 1, 1, 'bot', $2, $3, true)",
         made["call"],
         *said,
     )

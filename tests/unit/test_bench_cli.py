@@ -19,6 +19,7 @@ BARS = {
     "turn": ["decision", "own_share", "barge_in", "first_sound"],
     "survive": ["continuity", "resume"],
     "actors": ["ask_overhead"],
+    "api": ["api_p95", "api_call_lateness"],
 }
 
 

@@ -138,6 +138,7 @@ class Reconciling:
         except ProcessorError:
             tally.waiting += 1
             return
+        missed = 0
         for payment in held:
             if payment.hold_id is None:
                 continue  # not ours: the account may serve others too
@@ -146,8 +147,10 @@ class Reconciling:
                 tally.looked_at += 1
                 let_go = await self._holds.let_go(payment)
                 tally.orphans += let_go
-                tally.waiting += not let_go
-        self._swept = now
+                missed += not let_go
+        tally.waiting += missed
+        if not missed:
+            self._swept = now
 
     async def _ends(self, tally: Tally) -> None:
         """What we hold for captured is compared once with the processor, refunds made there included."""

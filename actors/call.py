@@ -6,6 +6,7 @@ process dies another one claims the next epoch and goes on (docs/architecture.md
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,16 @@ import structlog
 
 from actors.journal import CallJournal
 from actors.orders import HangUp, LetGo, Move
+from actors.owners import Owners
 from actors.recordings import join_recording, note_recording
 from actors.runtime import Actor, Message
-from bots.conversation import Conversation, Engines, Line
+from actors.words import Words
+from bots.conversation import Conversation, Engines, Line, Outside
 from bots.cues import Cue
 from bots.dialogue import Patience
+from bots.house import Facts
+from bots.meter import Meter
+from bots.personas.persona import Persona
 from bots.record import Record, Turn
 from bots.recording import Recorder
 from infra.database.call_records import Claim, IllegalTransition
@@ -39,8 +45,9 @@ class Desk:
 
     store: CallStore
     settings: Settings
-    engines: Callable[[str, str, Mapping[str, Any], Record], Engines]
+    engines: Callable[[str, str | Persona, Mapping[str, Any], Record, Facts], Engines]
     recordings: Path
+    owners: Owners | None = None  # for calls of users, and for callers who want no more calls
 
 
 class CallActor(Actor):
@@ -64,7 +71,8 @@ class CallActor(Actor):
     async def start(self) -> None:
         structlog.contextvars.bind_contextvars(call=self._call.id, epoch=self._call.epoch)
         store, call = self._desk.store, self._call
-        self._journal = CallJournal(store, call.id, call.epoch, lambda: self._end("superseded"))
+        self._words = Words() if self._desk.owners is None else self._desk.owners.words(call)
+        self._journal = CallJournal(store, call.id, call.epoch, lambda: self._end("superseded"), words=self._words)
         self.context.run(self._journal.run())
         self.context.run(self._guarded())
 
@@ -105,17 +113,18 @@ class CallActor(Actor):
         call, settings = self._call, self._desk.settings
         turns = [
             Turn(t.number, "caller" if t.who == "caller" else "bot", t.text, t.spoken, t.done, dict(t.timings))
-            for t in self._claim.turns
+            for t in await self._words.read(self._claim.turns)
         ]
         record = Record(self._journal, turns, call.flow)
         recorder = Recorder(self._folder, call.epoch)
         self._conversation = Conversation(
             self._line,
-            self._desk.engines(call.id, call.persona, call.options, record),
+            self._desk.engines(call.id, await self._persona(), call.options, record, await self._facts()),
             record,
             recorder,
             Patience(idle=settings.calls.idle_seconds),
-            settings.calls.limit_seconds,
+            self._limit(),
+            Outside(self._opted_out, self._referred, self._book if call.owner else None),
         )
         if self._reason:  # told to end before there was a conversation
             self._conversation.end(self._reason)
@@ -127,6 +136,37 @@ class CallActor(Actor):
         if reason not in HANDED_OVER:
             await self._keep_recording()
         self.context.stop(reason)
+
+    async def _persona(self) -> str | Persona:
+        owners = self._desk.owners
+        return self._call.persona if owners is None else await owners.persona(self._call)
+
+    async def _facts(self) -> Facts:
+        owners = self._desk.owners
+        if owners is None:
+            return Facts()
+        zone = str(self._call.options.get("zone") or "UTC") if self._call.owner else None
+        return Facts(await owners.country(self._call), zone)
+
+    def _limit(self) -> float | Meter:
+        """A paid call ends with what is held for it, counted from the answer, through whichever hosts it went."""
+        call = self._call
+        if call.max_minutes is None:
+            return self._desk.settings.calls.limit_seconds
+        return Meter.paid(call.max_minutes, call.answered_at, dt.datetime.now(dt.UTC))
+
+    def _opted_out(self, channel: str) -> None:
+        if (owners := self._desk.owners) is not None:
+            self.context.run(self._journal.write(lambda: owners.opted_out(self._call, channel)))  # type: ignore[arg-type]
+
+    def _referred(self) -> None:
+        owners, language = self._desk.owners, str(self._call.options.get("language") or "en")
+        if owners is not None:
+            self.context.run(self._journal.write(lambda: owners.referred(self._call, language)))
+
+    async def _book(self, local: dt.datetime) -> bool:
+        owners = self._desk.owners
+        return owners is not None and await owners.book(self._call, local)
 
     def _cue(self) -> Cue:
         if not self._claim.turns:

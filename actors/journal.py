@@ -15,10 +15,12 @@ from typing import Any
 import asyncpg
 import structlog
 
+from actors.words import SPOKEN, TEXT, Words
 from bots.record import Flow, Turn
 from infra.database.call_records import CallError, StaleEpoch
 from infra.database.calls import CallStore
 from infra.database.pool import SERVER_AWAY
+from infra.vault import VaultError
 
 log = structlog.get_logger()
 Write = Callable[[], Awaitable[Any]]
@@ -36,6 +38,7 @@ class CallJournal:
         call_id, epoch: what we hold.
         superseded: called once when somebody else has claimed the call.
         patience: seconds an entry is waited for when the database is away.
+        words: seals what is said; by default nothing is sealed.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class CallJournal:
         epoch: int,
         superseded: Callable[[], None],
         patience: float = 0.25,
+        words: Words | None = None,
     ) -> None:
+        self._words = words or Words()
         self._store, self._id, self._epoch = store, call_id, epoch
         self._superseded, self._patience = superseded, patience
         self._entries: asyncio.Queue[tuple[Write, asyncio.Future[None]]] = asyncio.Queue(BACKLOG)
@@ -64,11 +69,20 @@ class CallJournal:
 
     async def heard(self, turn: Turn, flow: Flow) -> None:
         number, text, timings, state = turn.number, turn.text, dict(turn.timings), dict(flow)
-        await self.write(lambda: self._store.heard(self._id, self._epoch, number, text, timings, state))
+
+        async def entry() -> None:
+            sealed = await self._words.seal(text, TEXT)
+            await self._store.heard(self._id, self._epoch, number, sealed, timings, state)
+
+        await self.write(entry)
 
     async def replying(self, turn: Turn, flow: Flow) -> None:
         number, text, state = turn.number, turn.text, dict(flow)
-        await self.write(lambda: self._store.replying(self._id, self._epoch, number, text, state))
+
+        async def entry() -> None:
+            await self._store.replying(self._id, self._epoch, number, await self._words.seal(text, TEXT), state)
+
+        await self.write(entry)
 
     async def spoke(self, turn: Turn) -> None:
         """Noted, not waited for: progress within a turn may lag by a moment."""
@@ -79,7 +93,12 @@ class CallJournal:
             turn.done,
             dict(turn.timings),
         )
-        self._add(lambda: self._store.spoke(self._id, self._epoch, number, spoken, done, timings, text=text))
+
+        async def entry() -> None:
+            sealed, said = await self._words.seal(text, TEXT), await self._words.seal(spoken, SPOKEN)
+            await self._store.spoke(self._id, self._epoch, number, said, done, timings, text=sealed)
+
+        self._add(entry)
 
     async def consent(self, granted: bool) -> None:
         await self.write(lambda: self._store.consent(self._id, self._epoch, granted))
@@ -124,6 +143,6 @@ class CallJournal:
                 await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
                 attempt += 1
                 continue
-            except CallError as error:
+            except (CallError, VaultError) as error:
                 log.error("journal_refused", error=str(error))
             return

@@ -76,7 +76,7 @@ class Outside:
     Args:
         opted_out: the caller wants no more calls; told by `voice` or `keypad`.
         crisis: somebody in danger was given a helpline; told once a call.
-        book: have the caller called at a moment; whether that is certain.
+        book: have the caller called at a wall time of theirs; whether that is certain.
     """
 
     opted_out: Callable[[str], None] = lambda _channel: None

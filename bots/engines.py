@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bots.conversation import Engines
+from bots.house import Facts, House
 from bots.models.chain import build_model
 from bots.models.port import Model
-from bots.personas.persona import available, load
+from bots.personas.persona import Persona, available, load
 from bots.record import Record
 from bots.scripted import ScriptedBrain
 from bots.speech import build_listener, build_voice, prepare_speech
@@ -50,19 +51,28 @@ class EngineRoom:
         if self._model is not None:
             await self._model.aclose()
 
-    def engines(self, call_id: str, persona_name: str, options: Mapping[str, Any], record: Record) -> Engines:
-        """New engines for one call, standing where its record stands.
+    def engines(
+        self,
+        call_id: str,
+        persona: str | Persona,
+        options: Mapping[str, Any],
+        record: Record,
+        facts: Facts | None = None,
+    ) -> Engines:
+        """New engines for one call, standing where its record stands; `facts` are what the house knows of it.
 
         Raises:
             PersonaError: the call's persona cannot be used.
         """
-        persona = load(persona_name)
+        persona = load(persona) if isinstance(persona, str) else persona
         brain = ScriptedBrain(persona, options, record.flow)
+        house = House(brain, facts)
         return Engines(
             taker=TurnTaker(call_id, self._turns, VoiceActivity()),
-            listener=build_listener(self._settings, expects=brain.expects()),
+            listener=build_listener(self._settings, expects=[*brain.expects(), *house.expects()]),
             voice=build_voice(self._settings, voice=persona.voice),
             brain=brain,
             model=self._model,
             words_decide=self._settings.engines[0] == "offline",
+            house=house,
         )

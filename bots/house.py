@@ -29,10 +29,12 @@ MOST_WORDS = 6  # of a yes or a no
 
 
 class Promise(Protocol):
-    """A moment that somebody asked to be called at."""
+    """A time that somebody asked to be called at."""
 
     @property
-    def due_at(self) -> dt.datetime: ...
+    def local(self) -> dt.datetime:
+        """The wall time in the caller's zone."""
+        ...
 
     @property
     def spoken(self) -> str:
@@ -41,7 +43,7 @@ class Promise(Protocol):
 
 
 Understands = Callable[[str], Promise | None]
-"""What moment is meant when somebody asks to be called back; None when they do not, or it is not clear."""
+"""What time is meant when somebody asks to be called back; None when they do not, or it is not clear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,11 @@ class Facts:
 
     Args:
         country: of the caller's number, for the helpline.
-        promises: understands a wish to be called back; None where nothing can be booked.
+        zone: the caller's time zone; None where no callback can be booked.
     """
 
     country: str = ""
-    promises: Understands | None = None
+    zone: str | None = None
 
 
 class Memory(msgspec.Struct, omit_defaults=True):
@@ -62,7 +64,7 @@ class Memory(msgspec.Struct, omit_defaults=True):
 
     crisis: bool = False
     supports: int = 0
-    due_at: str = ""  # of a proposed callback, ISO
+    local: str = ""  # of a proposed callback, ISO
     spoken: str = ""
 
 
@@ -73,10 +75,18 @@ class House:
         brain: the persona's script, which obeys the commands that every persona has.
         facts: of this call.
         detector: hears danger.
+        understands: what time is meant; by default what `bots.when` makes of it.
     """
 
-    def __init__(self, brain: ScriptedBrain, facts: Facts | None = None, detector: Detector | None = None) -> None:
+    def __init__(
+        self,
+        brain: ScriptedBrain,
+        facts: Facts | None = None,
+        detector: Detector | None = None,
+        understands: Understands | None = None,
+    ) -> None:
         self._brain, self._facts = brain, facts or Facts()
+        self._understands = understands or self._meant
         self._detector: Detector = detector or Phrases()
         self._lines = lines_of(brain.persona.language)
         self._memory = Memory()
@@ -132,23 +142,23 @@ class House:
         return self._fill(("{helpline}",)) if self._memory.crisis else ()
 
     def moment(self, words: str) -> dt.datetime | None:
-        """The moment of a callback that a script offered and the caller took: `saturday morning`."""
-        promise = self._facts.promises(f"call me {words}") if self._facts.promises is not None else None
+        """The time of a callback that a script offered and the caller took: `saturday morning`."""
+        promise = self._understands(f"call me {words}") if self._facts.zone is not None else None
         if promise is None:
             return None
         self._memory.spoken = promise.spoken
-        return promise.due_at
+        return promise.local
 
     def booked(self, done: bool) -> tuple[str, ...]:
         """What is said once a callback was booked, or could not be."""
         lines = self._lines.promised if done else self._lines.unpromised
         said = tuple(line.format(when=self._memory.spoken) for line in lines)
-        self._memory.due_at = self._memory.spoken = ""
+        self._memory.local = self._memory.spoken = ""
         return said
 
     def _help(self) -> Reply:
         first, self._memory.crisis = not self._memory.crisis, True
-        self._memory.due_at = self._memory.spoken = ""
+        self._memory.local = self._memory.spoken = ""
         return self._say(self._fill(self._lines.crisis), {"crisis": True} if first else {})
 
     def _support(self) -> Reply:
@@ -162,16 +172,16 @@ class House:
         return self._say(self._lines.truth)
 
     def _callback(self, heard: str) -> Reply | None:
-        if self._memory.due_at and (decided := decision(heard)) is not None:
+        if self._memory.local and (decided := decision(heard)) is not None:
             if decided:
-                return self._say((), {"book": self._memory.due_at})
-            self._memory.due_at = self._memory.spoken = ""
+                return self._say((), {"book": self._memory.local})
+            self._memory.local = self._memory.spoken = ""
             return self._say(self._lines.dropped)
-        promise = self._facts.promises(heard) if self._facts.promises is not None else None
+        promise = self._understands(heard) if self._facts.zone is not None else None
         if promise is None:
-            self._memory.due_at = self._memory.spoken = ""
+            self._memory.local = self._memory.spoken = ""
             return None
-        self._memory.due_at, self._memory.spoken = promise.due_at.isoformat(), promise.spoken
+        self._memory.local, self._memory.spoken = promise.local.isoformat(), promise.spoken
         return self._say(tuple(line.format(when=promise.spoken) for line in self._lines.promise))
 
     def _say(self, clauses: tuple[str, ...], action: dict[str, bool | str] | None = None) -> Reply:

@@ -233,16 +233,16 @@ class Speaker(FrameProcessor):
             done = await self._book(dt.datetime.fromisoformat(str(reply.action["book"])))
             return msgspec.structs.replace(reply, clauses=self._house.booked(done))
         if "book_call" in reply.action and self._decisions.book is not None:  # offered by the script and accepted
-            due = self._house.moment(str(reply.action["book_call"]))
-            if due is None or not await self._book(due):
+            local = self._house.moment(str(reply.action["book_call"]))
+            if local is None or not await self._book(local):
                 return msgspec.structs.replace(reply, clauses=(*self._house.booked(False), *reply.clauses[1:]))
         return reply
 
-    async def _book(self, due: dt.datetime) -> bool:
+    async def _book(self, local: dt.datetime) -> bool:
         if self._decisions.book is None:
             return False
         try:
-            return await asyncio.wait_for(self._decisions.book(due), BOOKING_SECONDS)
+            return await asyncio.wait_for(self._decisions.book(local), BOOKING_SECONDS)
         except Exception as error:
             log.warning("callback_not_booked", error=repr(error))
             return False

@@ -19,6 +19,7 @@ from aiohttp import WSCloseCode, web
 from actors.call import CallActor, Desk
 from actors.hosts import DrainHost, Release
 from actors.orders import LetGo, Move
+from actors.owners import Owners
 from actors.runtime import Actor, ActorError, ActorSpec, Message, Ref, System
 from bots.engines import EngineRoom, preload
 from bots.turns.client import TurnClient
@@ -169,7 +170,8 @@ async def main(system: System, args: Mapping[str, Any], _fds: Mapping[str, int])
     pool = await open_pool(told.database, min_size=1, max_size=4)
     turns = TurnClient(told.turns)
     room = EngineRoom(settings, turns)
-    desk = Desk(CallStore(pool), settings, room.engines, Path(settings.node.var) / "recordings")
+    recordings = Path(settings.node.var) / "recordings"
+    desk = Desk(CallStore(pool), settings, room.engines, recordings, Owners.of(settings, pool))
     host = Host(system, told, desk, Tickets(settings.twilio.auth_token.get_secret_value()))
     app = web.Application()
     app.router.add_get("/twilio/media/{ticket}", host.media)

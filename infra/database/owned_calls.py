@@ -16,7 +16,7 @@ from infra.database.queries import load
 
 _SQL = load(
     "owned_calls", "open", "adopt", "target", "favourite", "note_hold", "caller", "payer", "line", "bind_line", "own",
-    "history", "own_turns", "unsettled", "settled", "note_settled", "unarchived", "archived", "forget_turns",
+    "history", "own_turns", "unsettled", "settled", "note_settled", "unarchived", "archived",
     "keep_recording", "refer", "referrals",
 )  # fmt: skip
 _CALLS = load("calls")
@@ -94,7 +94,7 @@ class Unsettled(Row, frozen=True, kw_only=True):
 
 
 class Unarchived(Row, frozen=True, kw_only=True):
-    """A call that is over and paid, and whose words are still to be kept or forgotten."""
+    """A call that is over, and whose words are still to be kept or forgotten."""
 
     id: str
     owner: str
@@ -253,16 +253,12 @@ class OwnedCalls(CallStore):
             return True
 
     async def unarchived(self, quiet: dt.timedelta, limit: int) -> tuple[Unarchived, ...]:
-        """Calls that are paid and have been over for so long that their journal is complete."""
+        """Calls that have been over for so long that their journal is complete."""
         return tuple(Unarchived.read(row) for row in await self._pool.fetch(_SQL.unarchived, quiet, limit))
 
-    async def archived(self, call_id: str) -> bool:
-        """The call's words are kept as agreed, or gone; the place in the script is forgotten with it."""
-        return await self._pool.fetchval(_SQL.archived, call_id) is not None
-
-    async def forget_turns(self, call_id: str) -> None:
-        """Delete what was said."""
-        await self._pool.execute(_SQL.forget_turns, call_id)
+    async def archived(self, call_id: str, *, keep: bool) -> bool:
+        """The call is archived: its words stay or are deleted with this, and nothing is written about it any more."""
+        return await self._pool.fetchval(_SQL.archived, call_id, keep) is not None
 
     async def keep_recording(self, call_id: str, path: str) -> bool:
         """The call's recording lies sealed at `path`; False when nobody agreed to it, or no longer."""

@@ -118,7 +118,8 @@ class TwilioWebhooks:
         call = await self._of(request, form)
         status, sid = form.get("CallStatus", ""), form.get("CallSid", "")
         key = f"status:{sid}:{form.get('SequenceNumber', '')}:{status}"
-        after = await self._store.carrier_event(call.id, key, status, {"sid": sid}, fault=lost(call))
+        told = {"sid": sid} | seconds_of(form)
+        after = await self._store.carrier_event(call.id, key, status, told, fault=lost(call))
         if after.over:
             await self._board.gone(after)
         return web.Response(status=204)
@@ -216,6 +217,12 @@ def lost(call: Call) -> Reason | None:
         return Reason.STREAM_LOST if call.epoch else None
     seen = call.media_seen_at
     return Reason.HOST_LOST if seen is not None and dt.datetime.now(dt.UTC) - seen > HEARTBEAT_MISSED else None
+
+
+def seconds_of(form: Mapping[str, str]) -> dict[str, int]:
+    """How long a call was connected, as the carrier measured it; our own clock hears of its end a moment later."""
+    lasted = form.get("CallDuration", "")
+    return {"seconds": int(lasted)} if lasted.isascii() and lasted.isdigit() else {}
 
 
 def tries(request: web.Request) -> int:

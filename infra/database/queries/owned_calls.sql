@@ -110,19 +110,23 @@ from call_turns t join calls c on c.id = t.call_id
 where c.owner = $1 and c.id = $2 order by t.number;
 
 -- name: unsettled
--- The node that had a call settles it at once; what it leaves undone, any other takes up after a while.
+-- The node that had a call settles it at once; what it leaves undone, any other takes up after a while. A call that
+-- was answered waits a moment for the carrier's own measure of how long it was connected.
 select c.id, c.owner, c.state, c.ended_reason, c.ended_at, h.id as hold_id,
-    least(
-        extract(epoch from c.ended_at - c.answered_at),
-        (select min((e.data ->> 'seconds')::float) from call_events e where e.call_id = c.id and e.data ? 'seconds')
-    )::float as connected_seconds
+    case when c.answered_at is not null
+        then least(extract(epoch from c.ended_at - c.answered_at), told.seconds)::float end as connected_seconds
 from calls c
+left join lateral (
+    select min((e.data ->> 'seconds')::float) as seconds from call_events e
+    where e.call_id = c.id and e.data ? 'seconds'
+) told on true
 left join lateral (
     select h.id from holds h where h.call_id = c.id and h.state not in ('declined', 'captured', 'released')
     order by h.created_at desc limit 1
 ) h on true
 where c.owner is not null and c.settled_at is null and c.ended_at is not null and c.id <> all($4::text[])
     and (c.node is null or c.node = $1 or c.ended_at < now() - $2::interval)
+    and (c.answered_at is null or told.seconds is not null or c.ended_at < now() - interval '2 seconds')
 order by c.ended_at limit $3;
 
 -- name: settled
@@ -133,15 +137,21 @@ insert into call_events (call_id, seq, epoch, kind, data) values ($1, $2, $3, 's
 
 -- name: unarchived
 select id, owner, transcript_consent from calls
-where owner is not null and archived_at is null and ended_at is not null and settled_at is not null
-    and ended_at < now() - $1::interval
+where owner is not null and archived_at is null and ended_at is not null and ended_at < now() - $1::interval
 order by ended_at limit $2;
 
 -- name: archived
-update calls set archived_at = now(), flow = '{}' where id = $1 and archived_at is null returning id;
-
--- name: forget turns
-delete from call_turns where call_id = $1;
+-- The next epoch: a host that still has something to write about the call is refused.
+with done as (
+    update calls set archived_at = now(), flow = '{}', epoch = epoch + 1, seq = seq + 1
+    where id = $1 and archived_at is null
+    returning id, seq, epoch
+), forgotten as (
+    delete from call_turns t using done where t.call_id = done.id and not $2::boolean
+)
+insert into call_events (call_id, seq, epoch, kind, data)
+select id, seq, epoch, 'archived', jsonb_build_object('kept', $2::boolean) from done
+returning call_id;
 
 -- name: keep recording
 update calls set recording_path = $2 where id = $1 and recording_consent returning id;

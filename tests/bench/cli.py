@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from infra.embedded.ground import EmbeddedError
-from tests.bench import actors, api, calls, survive, turn
+from tests.bench import actors, api, calls, money, survive, turn
 from tests.bench.figures import Bar
 from tests.bench.harness import CORES, BenchError, say
 from transports.cli.options import DONE, FAILED, MISSED, run
@@ -28,6 +28,7 @@ EPILOG = """examples:
   main.py bench turn --max 60               the turn at 1, 10 and 60 calls
   main.py bench survive --kills 100         kill hosts under live calls
   main.py bench api                         the ten main routes at 500 requests a second
+  main.py bench money                       a million operations with money; a quarter of an hour
   main.py bench all --quick                 a smoke run of a few minutes; its figures prove nothing
 
 Nothing else should run on the machine. The server under test has the first core, everything else the last.
@@ -40,6 +41,7 @@ ABSENT: dict[str, Callable[[], list[Bar]]] = {
     "survive": survive.bars,
     "actors": actors.bars,
     "api": api.bars,
+    "money": money.bars,
 }
 
 
@@ -89,6 +91,8 @@ async def bench(options: argparse.Namespace) -> int:
                 report[name], found = await turn.run_turn(plan, most or (10 if quick else 40))
             elif name == "api":
                 report[name], found = await api.run_api(plan.seconds, plan.runs)
+            elif name == "money":
+                report[name], found = await money.run_money(20_000 if quick else money.OPERATIONS)
             elif name == "survive":
                 report[name], found = await survive.run_survive(ordeal(options))
             else:

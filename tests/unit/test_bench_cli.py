@@ -20,6 +20,7 @@ BARS = {
     "survive": ["continuity", "resume"],
     "actors": ["ask_overhead"],
     "api": ["api_p95", "api_call_lateness"],
+    "money": ["money_imbalance", "money_double_capture", "money_operations"],
 }
 
 

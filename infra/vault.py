@@ -16,13 +16,13 @@ import os
 import time
 from pathlib import Path
 
-from asyncpg import Connection, Pool
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg import Pool
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from infra.database.pool import Database
 from infra.database.queries import load
 from infra.settings import Settings, SettingsError
 
@@ -37,7 +37,6 @@ IN_LINE_BYTES = 256 * 1024  # more is sealed in a thread: 10 MB take 10 ms
 KEY_FILE = "vault.key"
 
 _SQL = load("vault", "open", "wrapped", "destroy")
-Database = Pool | Connection | PoolConnectionProxy
 
 
 class VaultError(Exception):
@@ -84,8 +83,10 @@ class Vault:
 
     async def open_user(self, owner: str, database: Database | None = None) -> None:
         """Make the user's data key, unless there is one; a destroyed key is not made anew."""
-        wrapped = _encrypt(self._wrapping, os.urandom(KEY_BYTES), owner.encode())
-        await (database or self._pool).execute(_SQL.open, owner, wrapped)
+        fresh = os.urandom(KEY_BYTES)
+        wrapped = _encrypt(self._wrapping, fresh, owner.encode())
+        if await (database or self._pool).fetchval(_SQL.open, owner, wrapped):
+            self._remember(owner, AESGCM(fresh))  # who opens an account seals in the same transaction
 
     async def destroy(self, owner: str, database: Database | None = None) -> None:
         """Destroy the user's data key. Other processes may remember it for up to a minute."""
@@ -151,10 +152,13 @@ class Vault:
             self.forget(owner)
             raise KeyDestroyed(owner)
         key = AESGCM(_decrypt(self._wrapping, wrapped, owner.encode()))
+        self._remember(owner, key)
+        return key
+
+    def _remember(self, owner: str, key: AESGCM) -> None:
         if len(self._keys) >= CACHED_KEYS:
             self._keys.clear()
         self._keys[owner] = key, time.monotonic() + CACHE_SECONDS
-        return key
 
 
 def master_key(settings: Settings) -> bytes:
@@ -180,7 +184,7 @@ def own_key(folder: Path) -> str:
     made = base64.b64encode(os.urandom(KEY_BYTES))
     fresh = path.with_name(f".{KEY_FILE}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(made)
         file.flush()
         os.fsync(file.fileno())

@@ -26,6 +26,9 @@ SERVER_AWAY: tuple[type[Exception], ...] = (
 )
 """What a query raises while the server is away. It may have been done: repeat it only if that does no harm."""
 
+Database = asyncpg.Pool | asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
+"""What a statement runs on: the pool, or the connection of a transaction that it belongs to."""
+
 log = structlog.get_logger()
 
 

@@ -10,7 +10,18 @@ from types import ModuleType
 import msgspec
 from aiohttp import web
 
-from transports.http import compliance, operator_calls, schedules, status
+from transports.http import (
+    accounts,
+    compliance,
+    consents,
+    devices,
+    numbers,
+    oidc,
+    operator_calls,
+    schedules,
+    sessions,
+    status,
+)
 from transports.http.api import VARIABLE, Ask, Operation, operation
 from transports.http.openapi import document
 from transports.http.services import Services
@@ -18,6 +29,12 @@ from transports.http.serving import JSON, served
 
 RESOURCES: tuple[ModuleType, ...] = (
     status,
+    accounts,
+    sessions,
+    numbers,
+    consents,
+    oidc,
+    devices,
     operator_calls,
     compliance,
     schedules,

@@ -10,9 +10,13 @@ from asyncpg import Pool
 
 from infra.compliance.gate import Gate
 from infra.database.calls import CallStore
+from infra.database.consents import Consents
 from infra.database.idempotency import Answers
+from infra.database.numbers import Numbers
 from infra.database.opt_outs import OptOuts
 from infra.database.schedules import ScheduleStore
+from infra.database.users import Users
+from infra.identity.house import Identity
 from infra.identity.principal import Principal
 from infra.limits import Limiter
 from infra.settings import Settings
@@ -28,13 +32,6 @@ class Sessions(Protocol):
     async def authenticate(self, access_token: str) -> Principal | None:
         """Whom the token proves; None when it is malformed, expired or revoked."""
         ...
-
-
-class Strangers:
-    """Knows nobody: stands where no accounts are."""
-
-    async def authenticate(self, access_token: str) -> Principal | None:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +53,11 @@ class Services:
     gate: Gate
     schedules: ScheduleStore
     opt_outs: OptOuts
+    identity: Identity
+    users: Users
     sessions: Sessions
+    numbers: Numbers
+    consents: Consents
 
     @classmethod
     def of(
@@ -74,6 +75,7 @@ class Services:
             SettingsError: there is no master key.
         """
         vault = Vault(pool, master_key(settings))
+        identity = Identity.of(settings, pool, vault)
         return cls(
             settings=settings,
             pool=pool,
@@ -87,5 +89,9 @@ class Services:
             gate=Gate(pool, settings, vault),
             schedules=ScheduleStore(pool),
             opt_outs=OptOuts(pool),
-            sessions=Strangers(),
+            identity=identity,
+            users=identity.users,
+            sessions=identity.sessions,
+            numbers=identity.numbers,
+            consents=identity.consents,
         )

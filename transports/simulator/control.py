@@ -1,6 +1,7 @@
 """The control API: dial the server, see what calls were like, inject faults. For tests, the demo and benchmarks.
 
     GET  /simulator/calls?live=1     every call's record       GET /simulator/calls/{sid}   one call's
+    GET  /simulator/messages         texts sent to phones, the codes in them included (?to=)
     GET  /simulator/measures         all calls as one, and how well the simulator kept time
     POST /simulator/dial             {to, from?, persona?, voice_url?, count?} -> {calls: [sid]}
     POST /simulator/calls/{sid}/hangup                         the caller hangs up

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from . import control, persona, rest
+from . import control, persona, rest, verify
 from .calls import NO_DETECTION, Call, Detection, Instructions
 from .faults import Fault, Faults
 from .measures import together
@@ -139,9 +139,10 @@ class Network:
 
 
 def application(network: Network) -> web.Application:
-    """The HTTP side: Twilio's REST API and the control API."""
+    """The HTTP side: Twilio's REST APIs and the control API."""
     app = web.Application()
     rest.mount(app, network)
+    verify.mount(app, network)
     control.mount(app, network)
     return app
 

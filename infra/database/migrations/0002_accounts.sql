@@ -108,6 +108,7 @@ create table numbers (
 );
 create unique index numbers_one_owner on numbers (digest) where verified_at is not null and removed_at is null;
 create unique index numbers_once on numbers (owner, digest) where removed_at is null;
+create index numbers_digest on numbers (digest);
 create index numbers_owner on numbers (owner, verified_at) where removed_at is null;
 
 -- What was agreed to, and withdrawn: the newest row of a purpose holds.

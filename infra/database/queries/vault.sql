@@ -1,7 +1,7 @@
 -- Users' data keys, wrapped by the master key.
 
 -- name: open
-insert into user_keys (owner, wrapped) values ($1, $2) on conflict (owner) do nothing;
+insert into user_keys (owner, wrapped) values ($1, $2) on conflict (owner) do nothing returning true;
 
 -- name: wrapped
 select wrapped from user_keys where owner = $1 and destroyed_at is null;

@@ -9,7 +9,7 @@ from bots.conversation import Engines
 from bots.house import Facts, House
 from bots.models.chain import build_model
 from bots.models.port import Model
-from bots.personas.persona import Persona, available, load
+from bots.personas.persona import Persona, available, load, with_model
 from bots.record import Record
 from bots.scripted import ScriptedBrain
 from bots.speech import build_listener, build_voice, prepare_speech
@@ -65,6 +65,7 @@ class EngineRoom:
             PersonaError: the call's persona cannot be used.
         """
         persona = load(persona) if isinstance(persona, str) else persona
+        persona = persona if self._model is None else with_model(persona)
         brain = ScriptedBrain(persona, options, record.flow)
         house = House(brain, facts)
         return Engines(

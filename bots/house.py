@@ -10,11 +10,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
 
+from bots.callbacks import Callback, asked_back
 from bots.crisis import GRAMMAR, Detector, Phrases, fold
 from bots.house_lines import lines_of
 from bots.scripted import Reply, ScriptedBrain
@@ -28,22 +29,8 @@ NO = frozenset(("no", "nope", "not", "don't", "never", "hayir", "istemem", "ì•„ë
 MOST_WORDS = 6  # of a yes or a no
 
 
-class Promise(Protocol):
-    """A time that somebody asked to be called at."""
-
-    @property
-    def local(self) -> dt.datetime:
-        """The wall time in the caller's zone."""
-        ...
-
-    @property
-    def spoken(self) -> str:
-        """As it is said: `tomorrow, Sunday, at nine in the morning`."""
-        ...
-
-
-Understands = Callable[[str], Promise | None]
-"""What time is meant when somebody asks to be called back; None when they do not, or it is not clear."""
+Understands = Callable[[str, dt.datetime, str], Callback | None]
+"""What time is meant, by the words, the moment and the zone, when somebody asks to be called back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +62,7 @@ class House:
         brain: the persona's script, which obeys the commands that every persona has.
         facts: of this call.
         detector: hears danger.
-        understands: what time is meant; by default what `bots.when` makes of it.
+        understands: reads the time of a wish to be called back.
     """
 
     def __init__(
@@ -83,10 +70,10 @@ class House:
         brain: ScriptedBrain,
         facts: Facts | None = None,
         detector: Detector | None = None,
-        understands: Understands | None = None,
+        understands: Understands = asked_back,
     ) -> None:
         self._brain, self._facts = brain, facts or Facts()
-        self._understands = understands or self._meant
+        self._understands = understands
         self._detector: Detector = detector or Phrases()
         self._lines = lines_of(brain.persona.language)
         self._memory = Memory()
@@ -143,7 +130,7 @@ class House:
 
     def moment(self, words: str) -> dt.datetime | None:
         """The time of a callback that a script offered and the caller took: `saturday morning`."""
-        promise = self._understands(f"call me {words}") if self._facts.zone is not None else None
+        promise = self._meant(f"call me {words}")
         if promise is None:
             return None
         self._memory.spoken = promise.spoken
@@ -177,12 +164,16 @@ class House:
                 return self._say((), {"book": self._memory.local})
             self._memory.local = self._memory.spoken = ""
             return self._say(self._lines.dropped)
-        promise = self._understands(heard) if self._facts.zone is not None else None
+        promise = self._meant(heard)
         if promise is None:
             self._memory.local = self._memory.spoken = ""
             return None
         self._memory.local, self._memory.spoken = promise.local.isoformat(), promise.spoken
         return self._say(tuple(line.format(when=promise.spoken) for line in self._lines.promise))
+
+    def _meant(self, heard: str) -> Callback | None:
+        zone = self._facts.zone
+        return None if zone is None else self._understands(heard, dt.datetime.now(dt.UTC), zone)
 
     def _say(self, clauses: tuple[str, ...], action: dict[str, bool | str] | None = None) -> Reply:
         return Reply(clauses, self._brain.flow, action or {})

@@ -71,6 +71,7 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
         limiter = await stack.enter_async_context(limiting(settings.limits, told.cache))
         parts = [Part(*part) for part in told.parts]
         services = Services.of(settings, database, board, announcements, limiter, parts)
+        stack.push_async_callback(services.money.close)
         await stack.enter_async_context(services.identity.running())
         checks = {"database": lambda: database.fetchval("select 1"), "calls": board.check_open}
         app = application(services, Health(checks))

@@ -18,6 +18,8 @@ from transports.http import (
     numbers,
     oidc,
     operator_calls,
+    operator_payments,
+    payments,
     schedules,
     sessions,
     status,
@@ -38,6 +40,8 @@ RESOURCES: tuple[ModuleType, ...] = (
     operator_calls,
     compliance,
     schedules,
+    payments,
+    operator_payments,
 )
 """The modules whose handlers make the API. A new resource is a module with a line here."""
 

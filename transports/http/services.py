@@ -19,6 +19,8 @@ from infra.database.users import Users
 from infra.identity.house import Identity
 from infra.identity.principal import Principal
 from infra.limits import Limiter
+from infra.money import Money
+from infra.money.stripe import money_of
 from infra.settings import Settings
 from infra.vault import Vault, master_key
 from transports.http.events import Announcements
@@ -58,6 +60,7 @@ class Services:
     sessions: Sessions
     numbers: Numbers
     consents: Consents
+    money: Money
 
     @classmethod
     def of(
@@ -94,4 +97,5 @@ class Services:
             sessions=identity.sessions,
             numbers=identity.numbers,
             consents=identity.consents,
+            money=money_of(settings, pool),
         )

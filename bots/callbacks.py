@@ -12,7 +12,8 @@ from infra.zones import UnknownZone
 
 _WISH = re.compile(r"\b(call|phone|ring) (me|us|back|again)\b|\bgive (me|us) (a|another) (call|ring)\b")
 _OF_OTHERS = re.compile(
-    r"\b(he|she|they|who|people|everybody|everyone|boss|mother|mom|father|dad|friends?|doctor|did not|didn't|do not|don't)"
+    r"\b(he|she|they|who|people|everybody|everyone|boss|mother|mom|father|dad|friends?|doctor|did not|didn't|do not"
+    r"|don't)"
     r" (will |would |used to |always |never |ever )?(call|phone|ring|give)"
 )
 

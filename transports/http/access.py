@@ -22,35 +22,28 @@ OPERATOR_TOKEN = "Send the operator token: Authorization: Bearer NODE_OPERATOR_T
 
 
 async def principal_of(request: web.Request, services: Services, who: Who) -> Principal | None:
-    """Who asks for an operation that is there for `who`; None: nobody that we know.
-
-    Raises:
-        Problem: a cookie without its CSRF token on a request that changes something (403).
-    """
+    """Who asks for an operation that is there for `who`; None: nobody that we know."""
     if who == "public":
         return None
     bearer = bearer_of(request)
     if who == "operator" and (is_operator(bearer, services.settings) or is_unlocked(services.settings)):
         return OPERATOR
-    if bearer:
-        return await services.sessions.authenticate(bearer)
-    cookie = request.cookies.get(ACCESS_COOKIE)
-    found = await services.sessions.authenticate(cookie) if cookie else None
-    if found is not None:
-        require_csrf(request)
-    return found
+    token = bearer or request.cookies.get(ACCESS_COOKIE)
+    return await services.sessions.authenticate(token) if token else None
 
 
-def require(principal: Principal | None, who: Who) -> None:
+def require(request: web.Request, principal: Principal | None, who: Who) -> None:
     """Refuse whoever may not use an operation that is there for `who`.
 
     Raises:
-        Problem: nobody is signed in (401), or somebody who is no operator (403).
+        Problem: nobody is signed in (401), somebody who is no operator, or somebody whose page did not ask (403).
     """
-    if who == "public":
+    if who == "public" or principal is OPERATOR:
         return
     if principal is None:
         raise Problem("not-authorised", OPERATOR_TOKEN if who == "operator" else SIGN_IN, BEARER)
+    if not bearer_of(request):  # then a cookie proved it, which a browser sends for anybody's page
+        require_csrf(request)
     if who == "operator" and not principal.is_operator:
         raise Problem("operators-only", "Your account is no operator's.")
 

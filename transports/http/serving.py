@@ -40,7 +40,7 @@ def served(operation: Operation, services: Services) -> Handler:
             verdict = await services.limiter.take(operation.limit, route, user, ip)
             request[VERDICT] = verdict
             refuse_excess(verdict)
-        require(principal, operation.who)
+        require(request, principal, operation.who)
         given: dict[str, Any] = path_variables(operation, request)
         refuse_secrets_in_address(request, operation)
         if operation.query is not None:

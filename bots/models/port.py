@@ -16,6 +16,9 @@ RATE_LIMITED = 429
 CLIENT_ERRORS = range(400, 500)
 CREDENTIAL_STATUSES = frozenset({401, 402, 403})
 OVERLOAD_STATUSES = frozenset({408, 409, 425})
+QUOTA_SECONDS = 60.0
+_QUOTA = ("quota", "429", "too many", "rate limit", "limit_exceeded")
+_DENIED = ("401", "402", "403", "unauthorized", "invalid_api_key", "forbidden")
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -227,3 +230,15 @@ def _seconds(value: str) -> float | None:
         return min(max(float(value), 0.0), 300.0)
     except ValueError:
         return None  # an HTTP date: rare, and the breaker knows how to wait
+
+
+def fault(provider: str, said: str, *, late: bool = False) -> ModelError:
+    """The error behind what a service reported in words instead of by a status."""
+    low = said.lower()
+    if late:
+        return TimedOut(said, provider=provider)
+    if any(mark in low for mark in _QUOTA):
+        return RateLimited(said, provider=provider, retry_after=QUOTA_SECONDS)
+    if any(mark in low for mark in _DENIED):
+        return Denied(said, provider=provider)
+    return Unreachable(said, provider=provider)

@@ -4,7 +4,7 @@ It reads every text the way somebody would who wants to get around it: lower cas
 in place of letters, marks and blanks inside words make no difference. What is refused stands in `guard.toml`: an order
 to deny being an AI, to pass for somebody who exists or holds an office, to switch off a rule of the house.
 
-It is the first of two walls. What slips past it is still only data to the model (`assembly.py`), and what a caller may
+It is the first of two walls. What slips past it is still only data to the model (`of_user.py`), and what a caller may
 always do and learn never reaches the model at all.
 """
 

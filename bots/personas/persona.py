@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent
 _DISCLOSES = re.compile(r"\b(AI|artificial intelligence|automated|computer|machine|robot|virtual)\b", re.IGNORECASE)
 _PHRASE = re.compile(r"[a-z']+(?: [a-z']+)*")
 _FACT_LIMIT = 300
+_NO_PERSONAS = frozenset({"commands.toml", "guard.toml"})  # of the files in the folder
 
 
 class PersonaError(Exception):
@@ -125,7 +126,7 @@ def normal(text: str) -> str:
 
 def available(folder: Path = FOLDER) -> tuple[str, ...]:
     """The names of the personas in `folder`, sorted."""
-    return tuple(sorted(path.stem for path in folder.glob("*.toml") if path.name != "commands.toml"))
+    return tuple(sorted(path.stem for path in folder.glob("*.toml") if path.name not in _NO_PERSONAS))
 
 
 @lru_cache(maxsize=64)
@@ -138,7 +139,7 @@ def load(source: str | Path) -> Persona:
     if isinstance(source, str) and not re.fullmatch(r"[a-z0-9_-]+", source):
         raise PersonaError(f"{source!r} is no persona name. Names are lower case letters, digits, - and _.")
     path = source if isinstance(source, Path) else FOLDER / f"{source}.toml"
-    if not path.is_file() or path == FOLDER / "commands.toml":
+    if not path.is_file() or (path.parent == FOLDER and path.name in _NO_PERSONAS):
         raise PersonaError(f"There is no persona {source}. Ours are: {', '.join(available())}.")
     return parse(path.read_bytes(), path.name)
 

@@ -11,12 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from bots.models.breaker import Breaker
-from bots.models.port import Denied, ModelError, RateLimited, TimedOut, Unreachable
+from bots.models.port import Denied, ModelError
 from bots.speech.mount import Mount
-
-QUOTA_SECONDS = 60.0
-_QUOTA = ("quota", "429", "too many", "rate limit", "limit_exceeded")
-_DENIED = ("401", "402", "403", "unauthorized", "invalid_api_key", "forbidden")
 
 
 @lru_cache(maxsize=32)
@@ -28,18 +24,6 @@ def breaker(provider: str) -> Breaker:
 def in_order(mounts: Sequence[Mount], now: float) -> list[Mount]:
     """The mounts to try, best first: those in service in their order, then those on the bench."""
     return sorted(mounts, key=lambda mount: mount.breaker.state(now) == "open")
-
-
-def fault(provider: str, said: str, *, late: bool = False) -> ModelError:
-    """The error behind what a service reported."""
-    low = said.lower()
-    if late:
-        return TimedOut(said, provider=provider)
-    if any(mark in low for mark in _QUOTA):
-        return RateLimited(said, provider=provider, retry_after=QUOTA_SECONDS)
-    if any(mark in low for mark in _DENIED):
-        return Denied(said, provider=provider)
-    return Unreachable(said, provider=provider)
 
 
 def bench(mount: Mount, error: ModelError, now: float) -> None:

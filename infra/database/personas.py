@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from asyncpg import Pool, Record
@@ -20,7 +20,7 @@ NONE: tuple[int, str] = (-1, "")  # before every persona of a page
 
 _SQL = load(
     "personas", "page", "get", "lock", "count", "insert", "change", "remove", "take", "taken", "drop_snapshots",
-    "seed", "withdraw",
+    "seed", "withdraw", "voices", "flag_voices",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class PersonaRow(Row, frozen=True, kw_only=True):
     name: str
     description: str
     voice: str
+    voice_withdrawn_at: dt.datetime | None
     prompt: str
     language: str
     max_minutes: int
@@ -146,17 +147,15 @@ class PersonaStore:
         if await self._pool.fetchval(_SQL.remove, owner, persona_id) is None:
             await self._refuse_system(owner, persona_id)
 
-    async def take(self, owner: str, persona: PersonaRow, *, voice: str | None = None) -> str:
+    async def take(self, owner: str, persona: PersonaRow) -> str:
         """What a call's row names its persona by: it stays as it is now, whatever is edited or deleted meanwhile.
-
-        `voice` is used in place of the persona's own.
 
         Raises:
             UnknownPersona: it was deleted just now.
         """
         if persona.slug is not None:
             return persona.slug
-        row = await self._pool.fetchrow(_SQL.take, owner, persona.id, voice)
+        row = await self._pool.fetchrow(_SQL.take, owner, persona.id)
         if row is None:
             raise UnknownPersona(persona.id)
         return f"{row['persona_id']}.{row['version']}"
@@ -178,6 +177,17 @@ class PersonaStore:
         """Delete what was taken for calls that are long over; returns how many."""
         done: str = await self._pool.execute(_SQL.drop_snapshots, now - SNAPSHOT_KEPT)
         return int(done.split()[-1])
+
+    async def voices(self) -> frozenset[str]:
+        """Every voice that a user's persona has."""
+        return frozenset(row["voice"] for row in await self._pool.fetch(_SQL.voices))
+
+    async def flag_voices(self, looked_at: Iterable[str], withdrawn: Iterable[str]) -> int:
+        """Of the voices `looked_at` these are withdrawn and the others are not; returns how many personas that changed.
+
+        A call of a flagged persona speaks with the server's own voice.
+        """
+        return len(await self._pool.fetch(_SQL.flag_voices, list(withdrawn), list(looked_at)))
 
     async def seed(self, texts: Sequence[tuple[str, PersonaText]]) -> int:
         """Make the system's personas those of `texts` (slug and text); returns how many rows that changed."""

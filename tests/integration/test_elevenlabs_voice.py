@@ -19,13 +19,15 @@ from pipecat.frames.frames import (
 )
 from pydantic import SecretStr
 
+from bots.elevenlabs import Voices
 from bots.models.breaker import Breaker
 from bots.models.port import Denied, ModelError, RateLimited, TimedOut, Unreachable
 from bots.speech.mount import Mount
 from bots.speech.voices.chain import VoiceChain
 from bots.speech.voices.clips import ClipCache
-from bots.speech.voices.elevenlabs import ElevenlabsVoice, UnknownVoiceError, Voices
+from bots.speech.voices.elevenlabs import ElevenlabsVoice
 from bots.speech.voices.espeak import EspeakVoice, Style
+from bots.voices import UnknownVoiceError
 from infra.settings import Elevenlabs
 from tests.doubles.elevenlabs import MS_PER_CHARACTER, ElevenlabsDouble
 from tests.doubles.speech import Fault, FaultKind, Stage, until

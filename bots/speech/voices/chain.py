@@ -35,8 +35,8 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 
-from bots.models.port import ModelError
-from bots.speech.failover import bench, fault, in_order
+from bots.models.port import ModelError, fault
+from bots.speech.failover import bench, in_order
 from bots.speech.mount import Mount
 
 log = structlog.get_logger()

@@ -10,6 +10,7 @@ create table personas (
     name text not null,
     description text not null default '',
     voice text not null default '',
+    voice_withdrawn_at timestamptz,  -- the voice can no longer be had; calls speak with the server's own
     prompt text,                   -- of a system persona
     prompt_sealed text,            -- of a user's own
     language text not null default 'en-us',
@@ -23,6 +24,7 @@ create table personas (
         else prompt is null and (prompt_sealed is null) = (removed_at is not null) end)
 );
 create index personas_owner on personas (owner, id) where removed_at is null;
+create index personas_voice on personas (voice) where owner is not null and removed_at is null;
 create unique index personas_slug on personas (slug) where owner is null;
 
 -- A user's persona as a call found it, for the length of the call: later edits do not reach it.

@@ -31,6 +31,7 @@ returning *;
 -- name: change
 update personas set
     name = coalesce($3, name), description = coalesce($4, description), voice = coalesce($5, voice),
+    voice_withdrawn_at = case when $5 is null then voice_withdrawn_at end,
     prompt_sealed = coalesce($6, prompt_sealed), language = coalesce($7, language),
     max_minutes = coalesce($8, max_minutes), version = version + 1, changed_at = now()
 where owner = $1 and id = $2 and removed_at is null
@@ -48,16 +49,18 @@ with gone as (
 select id from gone;
 
 -- name: take
--- A later call at the same version keeps the snapshot longer.
+-- A later call at the same version keeps the snapshot longer. A voice that was withdrawn is left to the server.
 insert into persona_snapshots (
     persona_id, version, owner, name, description, voice, prompt_sealed, language, max_minutes)
-select id, version, owner, name, description, coalesce($3, voice), prompt_sealed, language, max_minutes
+select id, version, owner, name, description, case when voice_withdrawn_at is null then voice else '' end,
+    prompt_sealed, language, max_minutes
 from personas where owner = $1 and id = $2 and removed_at is null
 on conflict (persona_id, version) do update set taken_at = now()
 returning persona_id, version;
 
 -- name: taken
-select *, persona_id as id, null::text as slug, null::text as prompt, taken_at as created_at, taken_at as changed_at
+select *, persona_id as id, null::text as slug, null::text as prompt, null::timestamptz as voice_withdrawn_at,
+    taken_at as created_at, taken_at as changed_at
 from persona_snapshots where persona_id = $1 and version = $2;
 
 -- name: drop snapshots
@@ -80,4 +83,21 @@ returning id;
 -- name: withdraw
 -- A persona that this version of the server no longer has is offered to nobody, and its history stays.
 update personas set removed_at = now() where owner is null and removed_at is null and slug <> all($1::text[])
+returning id;
+
+-- name: voices
+-- The voices that users' personas have, each once; the index is walked from one to the next.
+with recursive distinct_voices as (
+    (select voice from personas where owner is not null and removed_at is null order by voice limit 1)
+    union all
+    select (select p.voice from personas p
+        where p.owner is not null and p.removed_at is null and p.voice > d.voice order by p.voice limit 1)
+    from distinct_voices d where d.voice is not null
+)
+select voice from distinct_voices where voice <> '';
+
+-- name: flag voices
+update personas set voice_withdrawn_at = case when voice = any($1::text[]) then now() end
+where owner is not null and removed_at is null
+    and voice = any($2::text[]) and (voice_withdrawn_at is null) = (voice = any($1::text[]))
 returning id;

@@ -54,6 +54,7 @@ _CUSTOMER: Final[Shape] = {
         "next_invoice_sequence",
         "source",
         "tax",
+        "validate",
     ),
 }
 CUSTOMER_CREATE: Final[Shape] = {
@@ -82,14 +83,15 @@ METHOD_UPDATE: Final[Shape] = {
     "billing_details": _BILLING,
     "card": Group({**_EXPIRY, **refused("networks")}),
     "metadata": Metadata(),
+    **refused("us_bank_account"),
 }
-METHOD_LIST: Final[Shape] = {
+THEIR_METHODS: Final[Shape] = {
     **PAGE,
     "allow_redisplay": Choice(("always", "limited", "unspecified")),
-    "customer": Text(most=255),
     "type": Text(most=40),
 }
-ATTACH: Final[Shape] = {"customer": Text(required=True, most=255)}
+METHOD_LIST: Final[Shape] = {**THEIR_METHODS, "customer": Text(most=255), **refused("customer_account")}
+ATTACH: Final[Shape] = {"customer": Text(required=True, most=255), **refused("customer_account")}
 
 
 def customer_of(store: Store, identity: str, param: str = "customer", status: int = 400) -> Thing:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .charges import book
 from .errors import Thing, invalid
-from .params import PAGE, Group, Metadata, Shape, Span, Text, Truth, merged
+from .params import PAGE, Group, Metadata, Shape, Span, Text, Truth, merged, refused
 from .store import DAY_S, Store
 
 _FEE: Final = 1500
@@ -35,6 +35,7 @@ UPDATE: Final[Shape] = {
     "evidence": Group({name: Text(most=20_000, clearable=True) for name in _EVIDENCE}),
     "metadata": Metadata(),
     "submit": Truth(),
+    **refused("intended_submission_method"),
 }
 LIST: Final[Shape] = {
     **PAGE,

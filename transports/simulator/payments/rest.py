@@ -58,7 +58,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("GET", "/v1/customers/{customer}", _NONE, customers.get_customer),
     Operation("POST", "/v1/customers/{customer}", customers.CUSTOMER_UPDATE, customers.update_customer),
     Operation("DELETE", "/v1/customers/{customer}", _NONE, customers.delete_customer),
-    Operation("GET", "/v1/customers/{customer}/payment_methods", customers.METHOD_LIST, customers.list_methods),
+    Operation("GET", "/v1/customers/{customer}/payment_methods", customers.THEIR_METHODS, customers.list_methods),
     Operation("GET", "/v1/customers/{customer}/payment_methods/{method}", _NONE, customers.get_method),
     Operation("POST", "/v1/payment_methods", customers.METHOD_CREATE, customers.create_method, public=True),
     Operation("GET", "/v1/payment_methods", customers.METHOD_LIST, customers.list_methods),

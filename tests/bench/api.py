@@ -180,7 +180,7 @@ def base_of(node: Ours) -> str:
 @contextlib.asynccontextmanager
 async def serving(place: Ground, phones: Network) -> AsyncIterator[Ours]:
     """A node whose limits let the benchmark through."""
-    limits = {f"limits_{kind}": LIMIT for kind in ("read", "write", "calls", "auth", "verify")}
+    limits: dict[str, Any] = {f"limits_{kind}": LIMIT for kind in ("read", "write", "calls", "auth", "verify")}
     async with ours(place, phones, hosts=1, per_host=10, **limits) as node:
         with pinned(OTHER_CORE):
             yield node

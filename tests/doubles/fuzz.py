@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase
 from hypothesis.errors import Unsatisfiable
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -29,6 +30,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+Operation = APIOperation[Any, Any, Any, Any]
 STREAM = "text/event-stream"
 SECONDS = 20.0
 
@@ -71,7 +73,8 @@ def fuzz(
     found = Found()
     with requests.Session() as session:
         for result in schema.get_all_operations():
-            operation = result.ok()
+            assert isinstance(result, Ok), result
+            operation: Operation = result.ok()
             for strategy in strategies(operation, ids):
                 with contextlib.suppress(Unsatisfiable):  # nothing that does not fit: it takes nothing
                     attempt(operation, strategy, Target(url, session, proof(operation, proofs)), found, cases, seed)
@@ -87,7 +90,7 @@ class Target:
     headers: Mapping[str, str]
 
 
-def strategies(operation: APIOperation, ids: Mapping[str, list[str]]) -> Iterator[Any]:
+def strategies(operation: Operation, ids: Mapping[str, list[str]]) -> Iterator[Any]:
     """Ways to make requests: fitting and not, to things that exist and to others."""
     yield operation.as_strategy(GenerationMode.POSITIVE)
     yield operation.as_strategy(GenerationMode.NEGATIVE)
@@ -97,7 +100,7 @@ def strategies(operation: APIOperation, ids: Mapping[str, list[str]]) -> Iterato
         yield operation.as_strategy(GenerationMode.POSITIVE, path_parameters=real)
 
 
-def proof(operation: APIOperation, proofs: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+def proof(operation: Operation, proofs: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
     """The headers that the operation wants."""
     for requirement in operation.definition.raw.get("security", []):
         for name in requirement:
@@ -106,7 +109,7 @@ def proof(operation: APIOperation, proofs: Mapping[str, Mapping[str, str]]) -> M
     return {}
 
 
-def attempt(operation: APIOperation, strategy: Any, target: Target, found: Found, cases: int, seed: int | None) -> None:
+def attempt(operation: Operation, strategy: Any, target: Target, found: Found, cases: int, seed: int | None) -> None:
     """Ask one operation in many ways of one sort; the first failure ends it."""
     streams = any(STREAM in answer.get("content", {}) for answer in operation.definition.raw["responses"].values())
 
@@ -120,7 +123,7 @@ def attempt(operation: APIOperation, strategy: Any, target: Target, found: Found
         report_multiple_bugs=False,
     )
     @hypothesis.given(case=strategy)
-    def ask(case: Case) -> None:
+    def ask(case: Case[Operation]) -> None:
         if streams:
             found.note(operation.label, begin(case, target))
             return
@@ -137,7 +140,7 @@ def attempt(operation: APIOperation, strategy: Any, target: Target, found: Found
         found.failures.setdefault(operation.label, f"{failure}"[:4000])
 
 
-def begin(case: Case, target: Target) -> int:
+def begin(case: Case[Operation], target: Target) -> int:
     """Ask for a stream and read only its head; the status, which must be documented."""
     arguments = case.as_transport_kwargs(base_url=target.url, headers=dict(target.headers))
     with target.session.request(**arguments, stream=True, timeout=SECONDS) as answer:

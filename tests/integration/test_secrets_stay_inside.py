@@ -34,9 +34,9 @@ PLANTED = {
 }
 
 
-def planted() -> dict[str, str]:
+def planted() -> dict[str, Any]:
     """A value of its own for every secret that the settings know."""
-    defaults, found = load(environ={}), dict(PLANTED)
+    defaults, found = load(environ={}), dict[str, Any](PLANTED)
     for name, path in variables().items():
         value: Any = defaults
         for part in path:

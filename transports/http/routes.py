@@ -53,11 +53,10 @@ def operations(*modules: ModuleType) -> tuple[Operation, ...]:
         ValueError: two of them share method and path, or a name.
     """
     found = [made for module in modules or (*RESOURCES, sys.modules[__name__]) for made in operations_in(module)]
-    shapes = [(made.method, VARIABLE.sub("{}", made.path)) for made in found]
-    names = [made.name for made in found]
-    for told in (shapes, names):
+    addresses = [f"{made.method} {VARIABLE.sub('{}', made.path)}" for made in found]
+    for told in (addresses, [made.name for made in found]):
         if doubled := {item for item in told if told.count(item) > 1}:
-            raise ValueError(f"These operations are there twice: {doubled}.")
+            raise ValueError(f"These operations are there twice: {', '.join(sorted(doubled))}.")
     return tuple(found)
 
 

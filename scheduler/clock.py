@@ -25,7 +25,7 @@ from scheduler.dialer import Dialer
 from scheduler.due import Sweeps
 
 log = structlog.get_logger()
-logging.getLogger("apscheduler").setLevel(logging.WARNING)
+logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns of every tick that finds its job running
 LEASE = "upkeep"
 LEASE_LENGTH = dt.timedelta(seconds=6)
 RENEW_S = 2.0  # a dead holder's lease is another's after 8 s at most

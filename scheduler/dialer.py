@@ -101,10 +101,11 @@ class Dialer:
             give_up = asked_at + max(0.0, due.wait_s) + lease_s * SHARE
             self._waiting[self._start(self._dial(due, at, give_up))] = due
 
-    def prepare(self, dues: Iterable[Due], asked_at: float) -> None:
-        """Write down and hold the money for each."""
-        for due in dues:
-            self._start(self._prepare(due, asked_at + due.lease_s * SHARE))
+    async def prepare(self, dues: Iterable[Due], asked_at: float) -> None:
+        """Write down and hold the money for each; returns when all of them are prepared or have failed."""
+        tasks = [self._start(self._prepare(due, asked_at + due.lease_s * SHARE)) for due in dues]
+        if tasks:
+            await asyncio.wait(tasks)
 
     def let_go(self, call_ids: Iterable[str]) -> None:
         """End each of these calls, which were prepared for nothing."""

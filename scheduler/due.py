@@ -63,11 +63,11 @@ class Sweeps:
 
     async def holds(self) -> None:
         """Prepare calls that will soon be due."""
-        while room := min(self._dialer.room // 2, BATCH):
+        while True:
             asked_at = asyncio.get_running_loop().time()
-            dues = await self._store.claim_holds(room, self._hold_ahead)
-            self._dialer.prepare(dues, asked_at)
-            if len(dues) < room:
+            dues = await self._store.claim_holds(BATCH, self._hold_ahead)
+            await self._dialer.prepare(dues, asked_at)
+            if len(dues) < BATCH:
                 return
 
     async def lost(self) -> None:

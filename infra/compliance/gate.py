@@ -23,7 +23,7 @@ from infra.ids import new_id
 from infra.settings import Settings
 from infra.zones import UnknownZone, wall, zone_of
 
-_SQL = load("gate", "sealed", "one_at_a_time", "facts", "decided", "expire")
+_SQL = load("gate", "sealed", "one_at_a_time", "facts", "decided")
 log = structlog.get_logger()
 Stage = Literal["book", "hold", "dial"]
 MICROS = 1_000_000
@@ -212,11 +212,6 @@ class Gate:
             log.error("gate_down", owner=order.owner, error=repr(error))
             return [down() for _ in moments]
         return [decide(replace(facts, now=moment)) for moment in moments]
-
-    async def expire(self, before: dt.datetime) -> int:
-        """Delete decisions older than this; returns how many."""
-        told: str = await self._pool.execute(_SQL.expire, before)
-        return int(told.rpartition(" ")[2])
 
     async def _read(
         self, database: Pool | asyncpg.Connection, order: Order, phone: Phone | None

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from infra.embedded.ground import EmbeddedError
-from tests.bench import actors, api, calls, money, survive, turn
+from tests.bench import actors, api, calls, money, schedule, survive, turn
 from tests.bench.figures import Bar
 from tests.bench.harness import CORES, BenchError, say
 from transports.cli.options import DONE, FAILED, MISSED, run
@@ -29,6 +29,7 @@ EPILOG = """examples:
   main.py bench survive --kills 100         kill hosts under live calls
   main.py bench api                         the ten main routes at 500 requests a second
   main.py bench money                       a million operations with money; a quarter of an hour
+  main.py bench schedule                    10,000 booked calls, 3 nodes, 120 kills; then 200 a second
   main.py bench all --quick                 a smoke run of a few minutes; its figures prove nothing
 
 Nothing else should run on the machine. The server under test has the first core, everything else the last.
@@ -42,6 +43,7 @@ ABSENT: dict[str, Callable[[], list[Bar]]] = {
     "actors": actors.bars,
     "api": api.bars,
     "money": money.bars,
+    "schedule": schedule.bars,
 }
 
 
@@ -58,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=int, default=0, help="calls: first level tried (default: a guess per side)")
     parser.add_argument("--sides", nargs="+", choices=["stock", "shared", "private"], help="calls: only these")
     parser.add_argument("--max", type=int, default=0, help="turn: highest level (default: what `calls` found, else 40)")
-    parser.add_argument("--kills", type=int, help="survive: how many (default: 100, quick 8)")
+    parser.add_argument("--kills", type=int, help="survive, schedule: how many (default: 100 and 120)")
     parser.add_argument("--calls", type=int, help="survive: calls held (default: 16, quick 6)")
     return parser
 
@@ -93,6 +95,9 @@ async def bench(options: argparse.Namespace) -> int:
                 report[name], found = await api.run_api(plan.seconds, plan.runs)
             elif name == "money":
                 report[name], found = await money.run_money(20_000 if quick else money.OPERATIONS)
+            elif name == "schedule":
+                kills = options.kills or (12 if quick else schedule.KILLS)
+                report[name], found = await schedule.run_schedule(1000 if quick else schedule.CALLS, kills, plan.seconds)
             elif name == "survive":
                 report[name], found = await survive.run_survive(ordeal(options))
             else:

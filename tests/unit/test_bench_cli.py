@@ -18,6 +18,7 @@ BARS = {
     "calls": ["density_shared", "density_private", "memory_shared", "memory_private"],
     "turn": ["decision", "own_share", "barge_in", "first_sound"],
     "survive": ["continuity", "resume"],
+    "schedule": ["dials_duplicate", "dials_lost", "lateness_p99"],
     "actors": ["ask_overhead"],
     "api": ["api_p95", "api_call_lateness"],
     "money": ["money_imbalance", "money_double_capture", "money_operations"],

@@ -45,6 +45,3 @@ left join numbers n on n.id = $2 and n.owner = u.id and n.removed_at is null;
 insert into dial_decisions (
     id, owner, number_id, digest, stage, scheduled_id, call_id, allowed, code, failing, facts)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text[], $11::jsonb);
-
--- name: expire
-delete from dial_decisions where at < $1;

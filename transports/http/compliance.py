@@ -9,7 +9,7 @@ import msgspec
 from infra.compliance.helplines import Helpline, helpline_for, helplines
 from infra.compliance.retention import TABLE, Kept
 from infra.compliance.subprocessors import Subprocessor, subprocessors
-from transports.http.api import Ask, Page, Reply, operation
+from transports.http.api import Ask, Page, operation
 from transports.http.problems import Problem
 from transports.http.schedules import Id
 
@@ -42,15 +42,6 @@ async def stop_calls(ask: Ask, body: OptOut) -> OptedOut:
     """Put one of your numbers on the do-not-call list, at once; what is booked for it is dropped."""
     digest = await _digest(ask, body.number)
     return OptedOut(body.number, True, await ask.services.opt_outs.stop(digest, "web"))
-
-
-@operation(
-    "POST", "/v1/numbers/{number}/opt-in", answers=OptedOut, tag="compliance",
-)  # fmt: skip
-async def allow_calls(ask: Ask, number: str) -> Reply[OptedOut]:
-    """Allow calls to one of your numbers again. What was dropped when you stopped them stays dropped."""
-    await ask.services.opt_outs.start(await _digest(ask, number), "web")
-    return Reply(OptedOut(number, False, 0))
 
 
 @operation("GET", "/v1/helplines", answers=Page[Helpline], who="public", tag="compliance")

@@ -17,13 +17,17 @@ from transports.http.api import Ask, Cookie, Reply
 
 SESSIONS = "/v1/sessions"
 EMAIL = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,186}[A-Za-z0-9])?$"
-Email = Annotated[str, msgspec.Meta(pattern=EMAIL, max_length=254, description="an e-mail address")]
-Password = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+PASSWORD = "four dull words of mine"  # noqa: S105 - an example
+Email = Annotated[
+    str, msgspec.Meta(pattern=EMAIL, max_length=254, description="an e-mail address", examples=["ada@example.com"])
+]
+Password = Annotated[str, msgspec.Meta(min_length=1, max_length=200, examples=[PASSWORD])]
 NewPassword = Annotated[
-    str, msgspec.Meta(min_length=10, max_length=200, description="what is guessed first is refused")
+    str,
+    msgspec.Meta(min_length=10, max_length=200, description="what is guessed first is refused", examples=[PASSWORD]),
 ]
 Name = Annotated[str, msgspec.Meta(max_length=60)]
-SixDigits = Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$", description="six digits")]
+SixDigits = Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$", description="six digits", examples=["123456"])]
 
 
 class UserView(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ class Shop:
 
     async def customer(self, **more: Any) -> str:
         """A customer's id."""
-        made = await self.sdk.v1.customers.create_async({"email": "mia@example.com", **more})  # type: ignore[typeddict-item]
+        params: Any = {"email": "mia@example.com"} | more
+        made = await self.sdk.v1.customers.create_async(params)
         return made.id
 
     async def card(self, customer: str, test_card: str = "pm_card_visa") -> str:
@@ -66,4 +67,4 @@ async def shop_at(url: str, secret_key: str, retries: int = 0) -> AsyncIterator[
             stripe.StripeClient(secret_key, base_addresses={"api": url}, http_client=http, max_network_retries=retries)
         )
     finally:
-        await http.close_async()
+        await http.close_async()  # type: ignore[no-untyped-call]

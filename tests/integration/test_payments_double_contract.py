@@ -97,7 +97,8 @@ async def everything(shop: Shop, double: Double) -> AsyncIterator[dict[str, Any]
 
 async def test_every_field_of_every_answer_is_one_the_sdk_knows(shop: Shop, double: Double) -> None:
     """COM-65: names exist, inner ones too, and nothing that the SDK promises is missing."""
-    seen, wrong = set(), set()
+    seen: set[str] = set()
+    wrong: set[str] = set()
     async for thing in everything(shop, double):
         seen.add(thing["object"])
         wrong.update(strange(thing, RESOURCES[thing["object"]], thing["object"]))
@@ -162,13 +163,9 @@ async def test_every_path_of_the_sdk_that_we_have_is_served(double: Double) -> N
     """COM-65: no operation of the table is hidden by another."""
     headers = {"Authorization": f"Bearer {double.config.secret_key}"}
     async with aiohttp.ClientSession(double.url, headers=headers) as http:
+        places = ("customer", "method", "intent", "charge", "refund", "dispute", "transaction", "event")
         for operation in OPERATIONS:
-            path = operation.path.format_map(
-                {
-                    name: "nobody"
-                    for name in ("customer", "method", "intent", "charge", "refund", "dispute", "transaction", "event")
-                }
-            )
+            path = operation.path.format_map(dict.fromkeys(places, "nobody"))
             async with http.request(operation.method, path) as response:
                 body = await response.json()
             assert "Unrecognized request URL" not in body.get("error", {}).get("message", ""), operation

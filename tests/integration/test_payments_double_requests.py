@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -226,8 +227,8 @@ async def test_a_request_needs_the_right_key(double: Double) -> None:
     async with aiohttp.ClientSession() as session, session.get(double.url + "/v1/customers") as response:
         assert response.status == 401
         assert response.headers["Request-Id"].startswith("req_")
-    auth = aiohttp.BasicAuth(double.config.secret_key)
-    async with aiohttp.ClientSession(auth=auth) as session, session.get(double.url + "/v1/customers") as response:
+    basic = {"Authorization": "Basic " + base64.b64encode(f"{double.config.secret_key}:".encode()).decode()}
+    async with aiohttp.ClientSession(headers=basic) as session, session.get(double.url + "/v1/customers") as response:
         assert response.status == 200
 
 

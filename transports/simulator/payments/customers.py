@@ -77,7 +77,7 @@ METHOD_DATA: Final[Shape] = {
     "metadata": Metadata(),
     "type": Choice(("card",), required=True),
 }
-METHOD_CREATE: Final[Shape] = METHOD_DATA | refused("customer", "payment_method")
+METHOD_CREATE: Final[Shape] = {**METHOD_DATA, **refused("customer", "payment_method")}
 METHOD_UPDATE: Final[Shape] = {
     "allow_redisplay": Choice(("always", "limited", "unspecified")),
     "billing_details": _BILLING,

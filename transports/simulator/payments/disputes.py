@@ -65,7 +65,7 @@ def open_dispute(store: Store, charge: Thing, reason: str, amount: int) -> Thing
             "charge": charge["id"],
             "currency": charge["currency"],
             "enhanced_eligibility_types": [],
-            "evidence": dict.fromkeys(_EVIDENCE),
+            "evidence": dict.fromkeys(_EVIDENCE) | {"enhanced_evidence": {}},
             "evidence_details": {
                 "due_by": store.now + _EVIDENCE_S,
                 "enhanced_eligibility": {},
@@ -81,6 +81,7 @@ def open_dispute(store: Store, charge: Thing, reason: str, amount: int) -> Thing
                 "card": {
                     "brand": charge["payment_method_details"]["card"]["brand"],
                     "case_type": "chargeback",
+                    "network": charge["payment_method_details"]["card"]["network"],
                     "network_reason_code": "10.4",
                 },
                 "type": "card",

@@ -83,7 +83,7 @@ def declined(decline: str, **more: Any) -> ApiError:
 
 def as_payment_error(error: ApiError) -> Thing:
     """The same refusal as the intent remembers it in `last_payment_error` or `last_setup_error`."""
-    kept = {name: error.more[name] for name in ("charge", "code", "decline_code", "param") if name in error.more}
+    kept: Thing = {name: error.more[name] for name in ("charge", "code", "decline_code", "param") if name in error.more}
     document: Thing = error.body()["error"]
     if "doc_url" in document:
         kept["doc_url"] = document["doc_url"]

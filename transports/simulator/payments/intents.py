@@ -297,8 +297,8 @@ def update(store: Store, ids: Mapping[str, str], params: dict[str, Any]) -> Thin
                 f"{', '.join(_OPEN)}.",
                 copy.deepcopy(intent),
             )
-    currency = params.get("currency", intent["currency"]).lower()
-    _check_amount(params.get("amount", intent["amount"]), currency)
+    currency = str(params.get("currency", intent["currency"])).lower()
+    _check_amount(params["amount"] if "amount" in params else intent["amount"], currency)
     _check_types(params)
     if "customer" in params:
         customer_of(store, params["customer"])

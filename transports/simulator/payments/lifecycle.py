@@ -22,7 +22,8 @@ def automatic_methods(params: Mapping[str, Any]) -> dict[str, Any] | None:
     """Which payment methods an intent offers: what the account's settings say, unless it names some itself."""
     if "allowed_payment_method_types" in params:
         return None
-    return {"allow_redirects": "always"} | params.get("automatic_payment_methods", {"enabled": True})
+    given: dict[str, Any] = params.get("automatic_payment_methods", {"enabled": True})
+    return {"allow_redirects": "always"} | given
 
 
 def check_return(automatic: Mapping[str, Any] | None, params: dict[str, Any]) -> None:
@@ -185,7 +186,7 @@ def capture(store: Store, ids: Mapping[str, str], params: dict[str, Any]) -> Thi
         )
     if params.get("final_capture") is False:
         raise invalid("This account cannot capture more than once.", "final_capture")
-    amount = params.get("amount_to_capture", intent["amount_capturable"])
+    amount: int = params["amount_to_capture"] if "amount_to_capture" in params else intent["amount_capturable"]
     if amount > intent["amount_capturable"]:
         raise invalid(
             f"The requested capture amount ({amount}) is greater than the authorized amount "

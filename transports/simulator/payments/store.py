@@ -56,6 +56,7 @@ _LINKS: Final[dict[str, dict[str, str]]] = {
     "balance_transaction": {"source": "*"},
     "event": {},
 }
+_MODELESS: Final = ("balance_transaction", "refund")  # have no `livemode`
 _MOST_EXPANSIONS = 4
 
 
@@ -97,7 +98,9 @@ class Store:
     def new(self, kind: str, fields: Thing) -> Thing:
         """Add a resource; its id, object, created and livemode are filled in."""
         identity = self.identity(_PREFIXES[kind])
-        thing = {"id": identity, "object": kind, "created": self.now, "livemode": False} | fields
+        thing = {"id": identity, "object": kind, "created": self.now} | fields
+        if kind not in _MODELESS:
+            thing["livemode"] = False
         self.tables[kind][identity] = thing
         return thing
 
@@ -239,7 +242,7 @@ def _fixed(path: str) -> Exception:
 
 
 def _within(thing: Thing, bounds: Mapping[str, int]) -> bool:
-    created = thing.get("created", 0)
+    created: int = thing.get("created", 0)
     return (
         created > bounds.get("gt", -1)
         and created >= bounds.get("gte", 0)

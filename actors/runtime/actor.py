@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from actors.runtime.messages import Message
+from actors.runtime.ports import Reply
 from actors.runtime.refs import Ref
 from actors.runtime.specs import ActorSpec
 
@@ -38,7 +39,7 @@ class Actor:
 class Later:
     """An answer that will be given after `receive` has returned. See `Context.defer`."""
 
-    def __init__(self, reply: asyncio.Future[Any] | None) -> None:
+    def __init__(self, reply: Reply | None) -> None:
         self._reply = reply
 
     def answer(self, message: Message | None = None) -> None:

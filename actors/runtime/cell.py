@@ -17,7 +17,7 @@ from actors.runtime.clock import Timer, finished_within
 from actors.runtime.errors import ActorError, ActorFailed, ActorGone, Refused
 from actors.runtime.mailbox import Envelope, Mailbox
 from actors.runtime.messages import Down, Message
-from actors.runtime.ports import Cancel, OnDown
+from actors.runtime.ports import Cancel, OnDown, Reply
 from actors.runtime.specs import ActorSpec
 from actors.runtime.status import Status
 
@@ -70,8 +70,8 @@ class Cell:
         self._born_s = system.clock.monotonic()
         self._verdict: Exit | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._asked: asyncio.Future[Any] | None = None
-        self._deferred: set[asyncio.Future[Any]] = set()
+        self._asked: Reply | None = None
+        self._deferred: set[Reply] = set()
         self._is_deferred = False
         self._watching: dict[str, Cancel] = {}
         self._observers: dict[int, OnDown] = {}

@@ -12,7 +12,7 @@ from actors.runtime.clock import Clock
 from actors.runtime.errors import ActorGone, AskTimeout, NameTaken, ProcessFailed
 from actors.runtime.messages import Message
 from actors.runtime.parcels import Parcel
-from actors.runtime.ports import Cancel, Endpoint, OnDown, Transport
+from actors.runtime.ports import Cancel, Endpoint, OnDown, Reply, Transport
 from actors.runtime.refs import Ref
 from actors.runtime.specs import ActorSpec, Backoff, ProcessSpec, Supervision, resolve
 from actors.runtime.status import ProcessStatus
@@ -63,6 +63,13 @@ class LocalTransport:
         inner.add_done_callback(answered)
         outer.add_done_callback(lambda _: inner.cancel())
         return outer
+
+    def serve(self, address: str, parcel: Parcel, reply: Reply) -> None:
+        """An ask from elsewhere whose asker keeps the deadline: the answer goes straight to `reply`."""
+        try:
+            self._endpoint.deliver(address, parcel.message(), reply)
+        except Exception as error:
+            reply.set_exception(error)
 
     def watch(self, address: str, on_down: OnDown) -> Cancel:
         return self._endpoint.observe(address, on_down)

@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.runtime.errors import MailboxFull
 from actors.runtime.messages import Message
+from actors.runtime.ports import Reply
 
 
 class Envelope:
@@ -16,7 +17,7 @@ class Envelope:
 
     __slots__ = ("message", "on_taken", "reply")
 
-    def __init__(self, message: Message, reply: asyncio.Future[Any] | None = None, on_taken: Any = None) -> None:
+    def __init__(self, message: Message, reply: Reply | None = None, on_taken: Any = None) -> None:
         self.message = message
         self.reply = reply
         self.on_taken = on_taken

@@ -18,6 +18,19 @@ Cancel = Callable[[], None]
 OnDown = Callable[[str, bool], None]
 
 
+class Reply(Protocol):
+    """Where the answer to an ask goes: an asyncio future, or whatever passes the answer on."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Any, /) -> None: ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None: ...
+
+
 class Endpoint(Protocol):
     """What a system offers to its transport."""
 
@@ -27,7 +40,7 @@ class Endpoint(Protocol):
     def has(self, address: str) -> bool:
         """Whether this system holds the actor."""
 
-    def deliver(self, address: str, message: Message, reply: asyncio.Future[Any] | None) -> None:
+    def deliver(self, address: str, message: Message, reply: Reply | None) -> None:
         """Put the message into a mailbox here, or raise `ActorGone` or `MailboxFull`."""
 
     def observe(self, address: str, on_down: OnDown) -> Cancel:

@@ -20,7 +20,7 @@ from actors.runtime.local import LocalRegistry, LocalTransport, Switchboard, exp
 from actors.runtime.mailbox import Envelope
 from actors.runtime.messages import Message
 from actors.runtime.parcels import Parcel
-from actors.runtime.ports import Cancel, OnDown, Placement, Registry, Transport
+from actors.runtime.ports import Cancel, OnDown, Placement, Registry, Reply, Transport
 from actors.runtime.refs import Ref
 from actors.runtime.specs import ActorSpec, ProcessSpec, Supervision
 from actors.runtime.status import Status, SystemStatus
@@ -299,7 +299,7 @@ class System:
     def has(self, address: str) -> bool:
         return address in self._cells
 
-    def deliver(self, address: str, message: Message, reply: asyncio.Future[Any] | None) -> None:
+    def deliver(self, address: str, message: Message, reply: Reply | None) -> None:
         cell = self._cells.get(address)
         if cell is None:
             raise ActorGone(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -14,7 +15,8 @@ import structlog
 from actors.runtime.errors import ActorError, ActorGone, MailboxFull, from_wire, to_wire
 from actors.runtime.forked import frames
 from actors.runtime.forked.frames import AnyFrame
-from actors.runtime.local import Switchboard, expire
+from actors.runtime.local import LocalTransport, Switchboard, expire
+from actors.runtime.messages import Message
 from actors.runtime.parcels import Parcel
 from actors.runtime.ports import Cancel, OnDown, Transport
 
@@ -64,25 +66,34 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
+        if self._buffer:
+            self._buffer += data
+            taken = self._take(self._buffer)
+            del self._buffer[:taken]
+        else:  # nearly always whole frames: nothing to keep
+            taken = self._take(data)
+            if taken < len(data):
+                self._buffer += data[taken:]
+
+    def _take(self, data: bytes | bytearray) -> int:
+        """Pass on every whole frame; how many bytes they were."""
         at = 0
-        while len(buffer) - at >= 4:
-            size = int.from_bytes(buffer[at : at + 4], "big")
+        while len(data) - at >= 4:
+            size = int.from_bytes(data[at : at + 4], "big")
             if size > frames.FRAME_BYTES_MAX:
                 self._fail(f"a frame of {size} bytes")
-                return
-            if len(buffer) - at - 4 < size:
+                return len(data)
+            if len(data) - at - 4 < size:
                 break
-            body = bytes(buffer[at + 4 : at + 4 + size])
+            body = bytes(data[at + 4 : at + 4 + size])
             at += 4 + size
             try:
                 frame = frames.unpack(body)
             except msgspec.MsgspecError as error:
                 self._fail(str(error))
-                return
+                return len(data)
             self._on_frame(frame)
-        del buffer[:at]
+        return at
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost:
@@ -91,8 +102,40 @@ class Link(asyncio.Protocol):
 
     def _fail(self, why: str) -> None:
         log.error("link.garbled", why=why)
-        self._buffer.clear()
         self.abort()
+
+
+class _WireReply:
+    """The answer to an ask from the other end: written the moment it is given, without a turn of the loop.
+
+    It counts as done once its deadline has passed, since nobody waits for it any more.
+    """
+
+    __slots__ = ("_done", "_id", "_link", "_then", "_until")
+
+    def __init__(self, link: LinkTransport, request_id: int, timeout_s: float) -> None:
+        self._link, self._id, self._until = link, request_id, time.monotonic() + timeout_s
+        self._done = False
+        self._then: list[Callable[[Any], object]] = []
+
+    def done(self) -> bool:
+        return self._done or time.monotonic() > self._until
+
+    def set_result(self, answer: Message | None) -> None:
+        self._settle()
+        self._link.answer(self._id, None if answer is None else Parcel.of(answer))
+
+    def set_exception(self, error: BaseException) -> None:
+        self._settle()
+        self._link.answer_failure(self._id, error)
+
+    def add_done_callback(self, then: Callable[[Any], object]) -> None:
+        self._then.append(then)
+
+    def _settle(self) -> None:
+        self._done = True
+        for then in self._then:
+            then(self)
 
 
 class LinkTransport:
@@ -120,7 +163,7 @@ class LinkTransport:
         self._gone = gone
         self._link: Link | None = None
         self._ids = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._pending: dict[int, tuple[asyncio.Future[Any], asyncio.TimerHandle]] = {}
         self._watches: dict[int, OnDown] = {}
         self._observed: dict[int, Cancel] = {}
         self.why_lost = "the link ended"
@@ -189,15 +232,20 @@ class LinkTransport:
         except Exception as error:
             future.set_exception(error)
             return future
-        self._pending[request_id] = future
-        timer = loop.call_later(timeout_s, expire, future, about, timeout_s)
-
-        def settled(_: object) -> None:
-            timer.cancel()
-            self._pending.pop(request_id, None)
-
-        future.add_done_callback(settled)
+        timer = loop.call_later(timeout_s, self._expire, request_id, about, timeout_s)
+        self._pending[request_id] = future, timer
         return future
+
+    def _expire(self, request_id: int, about: str, timeout_s: float) -> None:
+        future, _ = self._pending.pop(request_id)
+        expire(future, about, timeout_s)
+
+    def _awaited(self, request_id: int) -> asyncio.Future[Any] | None:
+        """Whoever still waits for this answer, which is about to be given."""
+        future, timer = self._pending.pop(request_id, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return None if future is None or future.done() else future
 
     # From the other end
 
@@ -210,8 +258,7 @@ class LinkTransport:
             case frames.Pong():
                 self._settle(frame.id, frame)
             case frames.Failure():
-                future = self._pending.get(frame.id)
-                if future is not None and not future.done():
+                if (future := self._awaited(frame.id)) is not None:
                     future.set_exception(from_wire(frame.error, frame.detail))
             case frames.Fell():
                 on_down = self._watches.pop(frame.id, None)
@@ -228,7 +275,10 @@ class LinkTransport:
             self._reply(frame.id, served.tell(frame.address, parcel, frame.timeout_s))
         elif isinstance(frame, frames.Ask):
             parcel = Parcel.from_wire(frame.tag, frame.body)
-            self._reply(frame.id, served.ask(frame.address, parcel, frame.timeout_s))
+            if isinstance(served, LocalTransport):
+                served.serve(frame.address, parcel, _WireReply(self, frame.id, frame.timeout_s))
+            else:
+                self._reply(frame.id, served.ask(frame.address, parcel, frame.timeout_s))
         elif isinstance(frame, frames.Watch):
             self._observe(served, frame)
         else:
@@ -272,26 +322,30 @@ class LinkTransport:
             if done.cancelled():
                 self._try_send(frames.Failure(request_id, "ActorGone", "withdrawn"))
             elif (error := done.exception()) is not None:
-                self._try_send(frames.Failure(request_id, *to_wire(error)))
+                self.answer_failure(request_id, error)
             else:
-                self._answer(request_id, done.result())
+                self.answer(request_id, done.result())
 
         if future.done():
             settled(future)
         else:
             future.add_done_callback(settled)
 
-    def _answer(self, request_id: int, parcel: Parcel | None) -> None:
+    def answer(self, request_id: int, parcel: Parcel | None) -> None:
+        """Answer a request of the other end, if it is still there."""
         try:
             tag, body = parcel.wire() if parcel is not None else ("", b"")
         except ActorError as error:
-            self._try_send(frames.Failure(request_id, *to_wire(error)))
+            self.answer_failure(request_id, error)
         else:
             self._try_send(frames.Answer(request_id, tag, body))
 
+    def answer_failure(self, request_id: int, error: BaseException) -> None:
+        """Let a request of the other end fail."""
+        self._try_send(frames.Failure(request_id, *to_wire(error)))
+
     def _settle(self, request_id: int, result: Any) -> None:
-        future = self._pending.get(request_id)
-        if future is not None and not future.done():
+        if (future := self._awaited(request_id)) is not None:
             future.set_result(result)
 
     def _try_send(self, frame: AnyFrame) -> None:
@@ -318,8 +372,8 @@ class LinkTransport:
         for cancel in list(self._observed.values()):
             cancel()
         self._observed.clear()
-        for future in list(self._pending.values()):
-            if not future.done():
+        for request_id in list(self._pending):
+            if (future := self._awaited(request_id)) is not None:
                 future.set_exception(self._gone(self.why_lost))
         watches = list(self._watches.values())
         self._watches.clear()

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from bots.models.port import ModelError
+from bots.models.port import ModelError, Rejected
 from bots.personas.persona import available, load
 from infra.settings import Settings
 
@@ -59,6 +59,8 @@ class Provider(Protocol):
     async def available(self) -> tuple[VoiceCard, ...]: ...
 
     async def check(self, voice_id: str) -> VoiceCard: ...
+
+    async def preview(self, voice_id: str) -> bytes: ...
 
     async def close(self) -> None: ...
 
@@ -107,6 +109,7 @@ class VoiceBook:
         self._house = house_voices()
         self._listed: tuple[VoiceCard, ...] | None = espeak_voices() if provider is None else None
         self._due = self._again = 0.0  # when the list is no longer fresh; before when nobody asks after a failure
+        self._review = 0.0
         self._asking = asyncio.Lock()
 
     async def close(self) -> None:
@@ -148,10 +151,14 @@ class VoiceBook:
             raise VoicesAway(VoicesAway.__doc__) from error
 
     async def withdrawn(self, voices: Iterable[str]) -> frozenset[str]:
-        """Which of these voices can no longer be had; none while the provider does not answer."""
+        """Which of these voices can no longer be had.
+
+        Raises:
+            VoicesAway: the provider does not answer, so nobody knows.
+        """
         await self._refresh()
         if self._listed is None or (self._provider is not None and self._now() >= self._due):
-            return frozenset()
+            raise VoicesAway(VoicesAway.__doc__)
         known = {card.id for card in (*self._house, *self._listed)}
         gone = []
         for voice in sorted({voice for voice in voices if voice} - known):
@@ -159,9 +166,31 @@ class VoiceBook:
                 await self.check(voice)  # the list shows the account's own voices; others may be had as well
             except UnknownVoiceError:
                 gone.append(voice)
-            except VoicesAway:
-                break
         return frozenset(gone)
+
+    async def preview(self, voice: str) -> bytes:
+        """A few seconds of a provider's voice, as MP3.
+
+        Raises:
+            UnknownVoiceError: there is none, or it speaks on this machine only.
+            VoicesAway
+        """
+        prefix, _, name = voice.partition(":")
+        if self._provider is None or prefix != self._prefix or not _NAME.fullmatch(name):
+            raise UnknownVoiceError("There is no sample of this voice. Call one of its personas to hear it.")
+        try:
+            return await self._provider.preview(name)
+        except Rejected as error:
+            raise UnknownVoiceError(UnknownVoiceError.__doc__) from error
+        except ModelError as error:
+            raise VoicesAway(VoicesAway.__doc__) from error
+
+    def review_due(self) -> bool:
+        """Whether personas should be looked at for withdrawn voices; true once in five minutes."""
+        if self._now() < self._review:
+            return False
+        self._review = self._now() + FRESH_SECONDS
+        return True
 
     async def _refresh(self) -> None:
         """Have a fresh list, if it can be had; callers at once ask the provider once."""

@@ -13,7 +13,7 @@ import itertools
 import math
 import re
 import unicodedata
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -191,7 +191,7 @@ def hashed(text: str) -> Vector:
     """The vector of a text by its hashed words; zeros for a text without any."""
     said = words_of(text)
     words = stems(said)
-    weights: Counter[str] = Counter()
+    weights: defaultdict[str, float] = defaultdict(float)
     for word in dict.fromkeys(words):
         weights["s:" + word] += _STEM
         for piece in _pieces(word):

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from actors.runtime import System
+from bots.personas.keeping import seed
 from infra.database.changes import follow
 from infra.database.inbox import Inbox
 from infra.database.pool import pool
@@ -72,6 +73,9 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
         parts = [Part(*part) for part in told.parts]
         services = Services.of(settings, database, board, announcements, limiter, parts)
         stack.push_async_callback(services.money.close)
+        stack.push_async_callback(services.voices.close)
+        stack.push_async_callback(services.passages.close)
+        await seed(services.personas)
         await stack.enter_async_context(services.identity.running())
         checks = {"database": lambda: database.fetchval("select 1"), "calls": board.check_open}
         app = application(services, Health(checks))

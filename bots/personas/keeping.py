@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from bots.personas.persona import available, load
-from bots.voices import VoiceBook
+from bots.voices import VoiceBook, VoicesAway
 from infra.database.personas import PersonaStore, PersonaText
 
 log = structlog.get_logger()
@@ -42,7 +42,11 @@ async def seed(store: PersonaStore) -> int:
 async def review_voices(store: PersonaStore, book: VoiceBook) -> int:
     """Flag the personas whose voice was withdrawn, and unflag those whose voice is back; returns how many."""
     voices = await store.voices()
-    changed = await store.flag_voices(voices, await book.withdrawn(voices))
+    try:
+        withdrawn = await book.withdrawn(voices)
+    except VoicesAway:
+        return 0
+    changed = await store.flag_voices(voices, withdrawn)
     if changed:
         log.info("voices_reviewed", personas=changed)
     return changed

@@ -18,6 +18,10 @@ class ContactLimit(Exception):
     """The user has as many contacts as one may have. Remove one first."""
 
 
+class NoContact(Exception):
+    """The persona is no contact of the user's."""
+
+
 class OrderDiffers(Exception):
     """The new order does not name each contact once. Read the contacts again and send all of them."""
 
@@ -50,10 +54,10 @@ class ContactStore:
         """Keep a persona at hand no longer.
 
         Raises:
-            UnknownPersona: they were no contact.
+            NoContact
         """
         if await self._pool.fetchval(_SQL.remove, owner, persona_id) is None:
-            raise UnknownPersona(persona_id)
+            raise NoContact(f"{persona_id} is no contact.")
 
     async def reorder(self, owner: str, order: Sequence[str]) -> None:
         """Put the contacts into this order, which names each of them once.

@@ -45,6 +45,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A call that fits a search, with its passage that fits best. A higher score fits better."""
 
     call_id: str
+    number: int
+    persona_id: str | None
+    persona: str | None
     passage: str
     who: str
     at: dt.datetime
@@ -61,6 +64,10 @@ class Passages:
 
     def __init__(self, pool: Pool, vault: Vault, embedder: Embedder) -> None:
         self._pool, self._vault, self._embedder = pool, vault, embedder
+
+    async def close(self) -> None:
+        """Give the embedder's connections back."""
+        await self._embedder.close()
 
     async def add(self, owner: str, call_id: str, turns: Sequence[Said]) -> int:
         """Keep the turns of the owner's call; returns how many said enough to be worth it. Repeating it is safe.
@@ -104,7 +111,8 @@ class Passages:
         for key, score in best:
             if (row := rows.get(key)) is not None:  # else it was deleted just now
                 text = await self._vault.unseal(owner, row["text_sealed"], CONTEXT)
-                found.append(Found(call_id=key[0], passage=text, who=row["who"], at=row["at"], score=round(score, 4)))
+                told = {name: row[name] for name in ("call_id", "number", "persona_id", "persona", "who", "at")}
+                found.append(Found(**told, passage=text, score=round(score, 4)))
         return tuple(found)
 
     async def forget(self, owner: str, call_id: str) -> None:

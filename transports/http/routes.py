@@ -14,15 +14,19 @@ from transports.http import (
     accounts,
     compliance,
     consents,
+    contacts,
     devices,
     numbers,
     oidc,
     operator_calls,
     operator_payments,
     payments,
+    personas,
     schedules,
+    search,
     sessions,
     status,
+    usage,
 )
 from transports.http.api import VARIABLE, Ask, Operation, operation
 from transports.http.openapi import document
@@ -42,6 +46,10 @@ RESOURCES: tuple[ModuleType, ...] = (
     schedules,
     payments,
     operator_payments,
+    personas,
+    contacts,
+    search,
+    usage,
 )
 """The modules whose handlers make the API. A new resource is a module with a line here."""
 

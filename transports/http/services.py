@@ -8,14 +8,19 @@ from typing import Protocol, Self
 
 from asyncpg import Pool
 
+from bots.voices import VoiceBook, book_of
 from infra.compliance.gate import Gate
 from infra.database.calls import CallStore
 from infra.database.consents import Consents
+from infra.database.contacts import ContactStore
 from infra.database.idempotency import Answers
 from infra.database.numbers import Numbers
 from infra.database.opt_outs import OptOuts
+from infra.database.passages import Passages
+from infra.database.personas import PersonaStore
 from infra.database.schedules import ScheduleStore
 from infra.database.users import Users
+from infra.embeddings import embedder_of
 from infra.identity.house import Identity
 from infra.identity.principal import Principal
 from infra.limits import Limiter
@@ -61,6 +66,10 @@ class Services:
     numbers: Numbers
     consents: Consents
     money: Money
+    personas: PersonaStore
+    contacts: ContactStore
+    passages: Passages
+    voices: VoiceBook
 
     @classmethod
     def of(
@@ -79,6 +88,7 @@ class Services:
         """
         vault = Vault(pool, master_key(settings))
         identity = Identity.of(settings, pool, vault)
+        personas = PersonaStore(pool, vault)
         return cls(
             settings=settings,
             pool=pool,
@@ -98,4 +108,8 @@ class Services:
             numbers=identity.numbers,
             consents=identity.consents,
             money=money_of(settings, pool),
+            personas=personas,
+            contacts=ContactStore(pool, personas),
+            passages=Passages(pool, vault, embedder_of(settings.embeddings)),
+            voices=book_of(settings),
         )

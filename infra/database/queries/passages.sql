@@ -22,8 +22,11 @@ from passages where owner = $1 and words @@ $2::text::tsquery
 order by closeness desc, call_id desc, number limit $3;
 
 -- name: read
-select p.call_id, p.number, p.who, p.at, p.text_sealed
-from passages p join unnest($2::text[], $3::int[]) as wanted (call_id, number) using (call_id, number)
+select p.call_id, p.number, p.who, p.at, p.text_sealed, c.persona_id, speaker.name as persona
+from unnest($2::text[], $3::int[]) as wanted (call_id, number)
+join passages p using (call_id, number)
+join calls c on c.id = p.call_id
+left join personas speaker on speaker.id = c.persona_id
 where p.owner = $1;
 
 -- name: forget

@@ -76,6 +76,7 @@ class Wanted:
     number: str
     persona: PersonaRow
     minutes: int
+    outside_hours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,8 @@ class Placing:
             NotPlaced: with or without `again`, no call of this order is left standing.
         """
         key = key or new_id("call")
-        wanted = await self._wanted(owner, persona_id, number_id, max_minutes)
-        await self._pass_gate(self._order("dial", owner, wanted, key, scheduled_id, outside_hours))
+        wanted = await self._wanted(owner, persona_id, number_id, max_minutes, outside_hours)
+        await self._pass_gate(self._order("dial", owner, wanted, key, scheduled_id))
         await self._reserve(key)
         try:
             call = await self._open(owner, wanted, key, scheduled_id)
@@ -156,8 +157,8 @@ class Placing:
             NotPlaced: with `again` (`payments-down`, `gate-down`) prepare it again with the same key, or `abandon` it;
                 without, the call is over (`rejected`) and its hold released.
         """
-        wanted = await self._wanted(owner, persona_id, number_id, max_minutes)
-        await self._pass_gate(self._order("hold", owner, wanted, key, scheduled_id, outside_hours))
+        wanted = await self._wanted(owner, persona_id, number_id, max_minutes, outside_hours)
+        await self._pass_gate(self._order("hold", owner, wanted, key, scheduled_id))
         try:
             call = await self._open(owner, wanted, key, scheduled_id)
         except AlreadyOnCall:
@@ -179,7 +180,8 @@ class Placing:
         """
         call = await self.store.get(call_id)
         redial = again and call.state is State.DIALING and call.carrier_sid is None
-        if call.owner is None or not (call.state is State.AUTHORISING or redial):
+        owner = call.owner
+        if owner is None or not (call.state is State.AUTHORISING or redial):
             return call
         number = await self._number(call)
         if redial:
@@ -187,7 +189,7 @@ class Placing:
         if call.hold_id is None:
             call = await self._hold(call)
         order = Order(
-            owner=call.owner, number_id=call.number_id or "", max_minutes=call.max_minutes or 1, call_id=call.id,
+            owner=owner, number_id=call.number_id or "", max_minutes=call.max_minutes or 1, call_id=call.id,
             scheduled_id=call.scheduled_id, outside_hours=bool(call.options.get("outside_hours")),
         )  # fmt: skip
         await self._pass_gate(order, call)
@@ -210,7 +212,9 @@ class Placing:
 
     # -- the steps
 
-    async def _wanted(self, owner: str, persona_id: str | None, number_id: str | None, max_minutes: int) -> Wanted:
+    async def _wanted(
+        self, owner: str, persona_id: str | None, number_id: str | None, max_minutes: int, outside_hours: bool
+    ) -> Wanted:
         target = await self.store.target(owner, number_id)
         if target is None or (target.number_id is None and number_id is None):
             raise NotPlaced("number-not-verified")
@@ -226,14 +230,12 @@ class Placing:
             except VaultError:
                 raise NotPlaced("number-unreadable") from None
         minutes = min(max_minutes, persona.max_minutes)
-        return Wanted(target, target.number_id or number_id or "", number, persona, minutes)
+        return Wanted(target, target.number_id or number_id or "", number, persona, minutes, outside_hours)
 
-    def _order(
-        self, stage: Stage, owner: str, wanted: Wanted, key: str, scheduled_id: str | None, outside_hours: bool
-    ) -> Order:
+    def _order(self, stage: Stage, owner: str, wanted: Wanted, key: str, scheduled_id: str | None) -> Order:
         return Order(
             owner=owner, number_id=wanted.number_id, max_minutes=wanted.minutes, stage=stage, call_id=key,
-            scheduled_id=scheduled_id, outside_hours=outside_hours,
+            scheduled_id=scheduled_id, outside_hours=wanted.outside_hours,
         )  # fmt: skip
 
     async def _pass_gate(self, order: Order, call: Call | None = None) -> None:
@@ -267,7 +269,12 @@ class Placing:
             persona=persona,
             number_id=wanted.number_id,
             max_minutes=wanted.minutes,
-            options={"country": target.country or "", "zone": target.zone, "language": target.language},
+            options={
+                "country": target.country or "",
+                "zone": target.zone,
+                "language": target.language,
+                "outside_hours": wanted.outside_hours,
+            },
             scheduled_id=scheduled_id,
         )
         sealed = await self.vault.seal(owner, wanted.number, TO_NUMBER)

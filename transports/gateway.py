@@ -101,7 +101,7 @@ def application(services: Services, health: Health, operations: Sequence[Operati
         trust_forwarded=settings.node.trust_forwarded,
     )
     app.add_routes(api_routes(services, operations))
-    app.add_routes(TwilioWebhooks(services.switchboard, signatures).routes())
+    app.add_routes(TwilioWebhooks(services.switchboard, signatures, services.answering).routes())
     app.add_routes([web.get("/healthz", health.live), web.get("/readyz", health.ready)])
     app.add_routes(Hooks(settings, Inbox(services.pool)).routes())
     app.add_routes(Pages.of(settings).routes())
@@ -116,6 +116,7 @@ async def announcing(dsn: str, announcements: Announcements) -> AsyncIterator[No
     async def tell() -> None:
         async for change in follow(dsn):
             announcements.announce("call", {"call": change.call, "kind": change.kind})
+            announcements.changed(change.call, change.kind)
 
     task = asyncio.create_task(tell(), name="announcing")
     try:

@@ -232,9 +232,9 @@ class OwnedCalls(CallStore):
         rows = await self._pool.fetch(_SQL.history, owner, *chosen, *(after or (None, None)), limit)
         return tuple(OwnedCall.read(row) for row in rows)
 
-    async def own_turns(self, owner: str, call_id: str) -> tuple[Turn, ...]:
-        """What was said in one of the owner's calls, sealed."""
-        return tuple(Turn.read(row) for row in await self._pool.fetch(_SQL.own_turns, owner, call_id))
+    async def own_turns(self, owner: str, call_id: str, since: int = 1) -> tuple[Turn, ...]:
+        """What was said in one of the owner's calls from turn `since` on, sealed."""
+        return tuple(Turn.read(row) for row in await self._pool.fetch(_SQL.own_turns, owner, call_id, since))
 
     async def unsettled(
         self, node: str, others_after: dt.timedelta, limit: int, without: Sequence[str] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterator
 
 import msgspec
 from aiohttp import web
@@ -17,6 +18,7 @@ class Announcements:
 
     def __init__(self) -> None:
         self._watchers: set[asyncio.Queue[bytes | None]] = set()
+        self._followers: dict[str, set[asyncio.Queue[str | None]]] = {}
 
     @property
     def watching(self) -> int:
@@ -30,6 +32,25 @@ class Announcements:
                 watcher.put_nowait(message)
             except asyncio.QueueFull:
                 self._watchers.discard(watcher)
+
+    @contextlib.contextmanager
+    def following(self, call: str) -> Iterator[asyncio.Queue[str | None]]:
+        """The kinds of one call's changes, as they come, for the length of the block; None: no more will come."""
+        queue: asyncio.Queue[str | None] = asyncio.Queue(BACKLOG)
+        self._followers.setdefault(call, set()).add(queue)
+        try:
+            yield queue
+        finally:
+            self._followers[call].discard(queue)
+            if not self._followers[call]:
+                del self._followers[call]
+
+    def changed(self, call: str, kind: str) -> None:
+        """Tell those who follow this call; after a gap (no call in particular), everybody."""
+        told = [self._followers.get(call, set())] if call else list(self._followers.values())
+        for queue in [queue for queues in told for queue in queues]:
+            with contextlib.suppress(asyncio.QueueFull):  # they have enough to read already
+                queue.put_nowait(kind)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """`event: call`, `data: {"call": id, "kind": what}` for each change of any call."""
@@ -64,3 +85,7 @@ class Announcements:
             with contextlib.suppress(asyncio.QueueFull):
                 watcher.put_nowait(None)
         self._watchers.clear()
+        for follower in [queue for queues in self._followers.values() for queue in queues]:
+            while follower.full():
+                follower.get_nowait()
+            follower.put_nowait(None)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from transports.http import (
     accounts,
+    calls,
     compliance,
     consents,
     contacts,
@@ -41,6 +42,7 @@ RESOURCES: tuple[ModuleType, ...] = (
     consents,
     oidc,
     devices,
+    calls,
     operator_calls,
     compliance,
     schedules,

@@ -8,6 +8,8 @@ from typing import Protocol, Self
 
 from asyncpg import Pool
 
+from actors.answering import Answering
+from actors.placing import Placing
 from bots.voices import VoiceBook, book_of
 from infra.compliance.gate import Gate
 from infra.database.calls import CallStore
@@ -16,6 +18,7 @@ from infra.database.contacts import ContactStore
 from infra.database.idempotency import Answers
 from infra.database.numbers import Numbers
 from infra.database.opt_outs import OptOuts
+from infra.database.owned_calls import OwnedCalls
 from infra.database.passages import Passages
 from infra.database.personas import PersonaStore
 from infra.database.schedules import ScheduleStore
@@ -70,6 +73,9 @@ class Services:
     contacts: ContactStore
     passages: Passages
     voices: VoiceBook
+    history: OwnedCalls
+    placing: Placing
+    answering: Answering
 
     @classmethod
     def of(
@@ -88,7 +94,8 @@ class Services:
         """
         vault = Vault(pool, master_key(settings))
         identity = Identity.of(settings, pool, vault)
-        personas = PersonaStore(pool, vault)
+        personas, history = PersonaStore(pool, vault), OwnedCalls(pool)
+        gate, money, opt_outs = Gate(pool, settings, vault), money_of(settings, pool), OptOuts(pool)
         return cls(
             settings=settings,
             pool=pool,
@@ -99,17 +106,20 @@ class Services:
             parts=tuple(parts),
             vault=vault,
             answers=Answers(pool, vault),
-            gate=Gate(pool, settings, vault),
+            gate=gate,
             schedules=ScheduleStore(pool),
-            opt_outs=OptOuts(pool),
+            opt_outs=opt_outs,
             identity=identity,
             users=identity.users,
             sessions=identity.sessions,
             numbers=identity.numbers,
             consents=identity.consents,
-            money=money_of(settings, pool),
+            money=money,
             personas=personas,
             contacts=ContactStore(pool, personas),
             passages=Passages(pool, vault, embedder_of(settings.embeddings)),
             voices=book_of(settings),
+            history=history,
+            placing=Placing(settings, history, board.carrier, board.keeper, gate, money, personas, vault),
+            answering=Answering(settings, history, money, personas, vault, opt_outs),
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from actors.answering import Answering, Refusal, Taken
 from actors.hosts import Full
 from actors.orders import HangUp
 from actors.runtime import ActorError
@@ -40,10 +41,14 @@ APOLOGY = "We are sorry, all our lines are busy. Please call again in a moment. 
 
 
 class TwilioWebhooks:
-    """The routes that Twilio calls."""
+    """The routes that Twilio calls.
 
-    def __init__(self, switchboard: Switchboard, signatures: Signatures) -> None:
-        self._board, self._signatures = switchboard, signatures
+    Args:
+        answering: decides about callers; without, everybody meets the server's own persona.
+    """
+
+    def __init__(self, switchboard: Switchboard, signatures: Signatures, answering: Answering | None = None) -> None:
+        self._board, self._signatures, self._answering = switchboard, signatures, answering
         self._store = switchboard.store
 
     def routes(self) -> list[web.RouteDef]:
@@ -73,21 +78,42 @@ class TwilioWebhooks:
         """A caller dials our number."""
         form = await self._signatures.verify(request)
         sid, caller, called = form.get("CallSid", ""), form.get("From", ""), form.get("To", "")
-        persona = self._board.settings.calls.persona
-        call = await self._store.create("inbound", persona, caller, called, carrier_sid=sid)
+        taken, refusal = await self._who(caller, called)
+        known = await self._answering.seal(taken, caller) if taken and self._answering else caller
+        call = await self._store.create("inbound", self._board.settings.calls.persona, known, called, carrier_sid=sid)
         structlog.contextvars.bind_contextvars(call=call.id)
         if call.over:
             return twiml(hang_up())
-        if called != self._board.settings.twilio.number:
-            await self._refuse(call, "rejected_number")
-            return twiml(reject("rejected"))
+        if refusal is not None:
+            return await self._turn_away(call, refusal)
         if (full := await self._board.admit(call)) is not None:
             if full.draining and tries(request) < ELSEWHERE_TRIES:
                 return await self._come_back(request, draining=True)
             log.warning("call_refused", why=full.why)
             await self._refuse(call, "rejected_capacity")
             return twiml(say_and_hang_up(APOLOGY))
+        if taken is not None and self._answering is not None:
+            try:
+                call = await self._answering.take(call, taken, caller)
+            except Refusal as refused:
+                return await self._turn_away(call, refused)
         return twiml(await self._board.connect(call))
+
+    async def _who(self, caller: str, called: str) -> tuple[Taken | None, Refusal | None]:
+        if self._answering is None:
+            strange = called != self._board.settings.twilio.number
+            return None, Refusal(Reason.REJECTED_NUMBER) if strange else None
+        try:
+            return await self._answering.who(caller, called), None
+        except Refusal as refusal:
+            return None, refusal
+
+    async def _turn_away(self, call: Call, refusal: Refusal) -> web.Response:
+        """End a call that is not taken, with a sentence where there is one."""
+        log.info("caller_turned_away", reason=refusal.reason)
+        await self._refuse(call, refusal.reason)
+        await self._board.gone(call)
+        return twiml(say_and_hang_up(refusal.say) if refusal.say else reject("rejected"))
 
     async def answer(self, request: web.Request) -> web.Response:
         """Somebody picked up a call that we placed."""

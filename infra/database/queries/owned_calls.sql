@@ -97,6 +97,7 @@ from (
         and ($5::timestamptz is null or created_at < $5)
         and ($6::boolean is null or (scheduled_id is not null) = $6)
         and ($7::timestamptz is null or (created_at, id) < ($7, $8::text))
+        and not (scheduled_id is not null and state in ('created', 'authorising'))  -- is still a booking
     order by created_at desc, id desc limit $9
 ) c
 left join personas p on p.id = c.persona_id
@@ -107,7 +108,7 @@ order by c.created_at desc, c.id desc;
 -- name: own turns
 select t.number, t.epoch, t.who, t.text, t.spoken, t.done, t.timings, t.at
 from call_turns t join calls c on c.id = t.call_id
-where c.owner = $1 and c.id = $2 order by t.number;
+where c.owner = $1 and c.id = $2 and t.number >= $3 order by t.number;
 
 -- name: unsettled
 -- The node that had a call settles it at once; what it leaves undone, any other takes up after a while. A call that

@@ -150,7 +150,7 @@ class Accounts:
         """
         users = self._stores.users
         candidates = (await users.by_email(email), await users.unproven(email))
-        checks = (self._passwords.verify(user and user.password_hash, password) for user in candidates)
+        checks = (self._passwords.verify(user.password_hash if user else None, password) for user in candidates)
         right = await asyncio.gather(*checks)
         user = next((user for user, good in zip(candidates, right, strict=True) if user and good), None)
         if user is None:

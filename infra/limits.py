@@ -27,6 +27,7 @@ from infra.settings import Limits
 
 WINDOW_SECONDS = 60
 ANSWER_SECONDS = 0.5  # a Valkey that takes longer is away: no request waits for its count
+IN_FLIGHT = 32  # questions at once; fewer than the client has connections
 AWAY_SECONDS = 1.0  # then it is asked again
 LOCAL_SHARE = 4  # while counting alone, a node lets a quarter pass: the other nodes count alone, too
 LOCAL_KEYS = 20_000
@@ -97,6 +98,7 @@ class Limiter:
         self._ask_again_at = 0.0
         self._connecting: asyncio.Task[None] | None = None
         self._digest = ""
+        self._lines = asyncio.Semaphore(IN_FLIGHT)
         self._windows: OrderedDict[str, deque[float]] = OrderedDict()
 
     async def take(self, kind: str, route: str, user: str | None, ip: str) -> Verdict:
@@ -106,7 +108,7 @@ class Limiter:
         client = self._reachable()
         if client is not None:
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(ANSWER_SECONDS), self._lines:
                     allowed, left, wait_us = await self._ask(client, keys, limit)
                 return Verdict(bool(allowed), limit, left, max(1, math.ceil(wait_us / 1_000_000)))
             except (RedisError, OSError, TimeoutError) as error:

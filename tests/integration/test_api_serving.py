@@ -146,7 +146,7 @@ async def test_what_is_not_there_and_what_cannot_be_done_say_what_can(gateway: F
         assert "/reference" in (await answer.json())["detail"]
     async with gateway.client.put("/v1/notes", headers=ada) as answer:
         assert await problem(answer) == (405, "method-not-allowed")
-        assert {"DELETE", "GET", "POST"} <= set(answer.headers["Allow"].split(","))
+        assert {"DELETE", "GET", "POST"} <= set(answer.headers["Allow"].split(", "))
         assert "GET" in (await answer.json())["detail"]
 
 
@@ -212,7 +212,7 @@ async def test_a_cursor_of_another_list_is_refused(gateway: Front, after: str) -
         ('{"text": "x", "stars": 6}', 422, "invalid-field"),
         ('{"text": "x", "owner": "user_1"}', 422, "invalid-field"),
         ('{"text": "x\\u0000y"}', 422, "invalid-field"),
-        ("[" * 20_000, 400, "malformed-json"),
+        ("[" * 20_000, 422, "invalid-field"),
         ('{"text": "\\ud800"}', 400, "malformed-json"),
         ('{"text": "x"', 400, "malformed-json"),
         ("", 400, "malformed-json"),
@@ -246,6 +246,7 @@ async def test_pages_skip_and_repeat_nothing_while_notes_come_in(gateway: Front,
     """COM-32, CMB-46: rows that are written meanwhile move nothing."""
     ada_id, ada = await gateway.join()
     before = [Note(new_id("note"), ada_id, f"note {number}") for number in range(25)]
+    before.sort(key=lambda note: note.id)
     notebook.notes += before
     seen: list[str] = []
     after: str | None = None

@@ -155,7 +155,8 @@ def _of_http(error: web.HTTPException) -> Problem:
             return Problem("body-too-large", "The body is larger than this server takes. Send less.")
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return Problem("method-not-allowed", f"{error.method} is not possible here. {allowed} is.", error.headers)
+            detail = f"{error.method} is not possible here. Possible: {allowed}."
+            return Problem("method-not-allowed", detail, {"Allow": allowed})
         case web.HTTPNotFound() if error.text == f"404: {error.reason}":
             return Problem("not-found", "There is nothing at this address. GET /reference shows what there is.")
         case web.HTTPForbidden():

@@ -23,8 +23,8 @@ SECRET_FIELDS = frozenset({"access_token", "refresh_token", "api_key", "token", 
 KEY_HEADER = "Idempotency-Key"
 KEY_CHARS = 255
 KEPT_HEADERS = ("Location",)
-VERDICT = "verdict"
 JSON = "application/json"
+VERDICT: web.RequestKey[Verdict] = web.RequestKey("verdict", Verdict)
 
 
 def served(operation: Operation, services: Services) -> Handler:
@@ -154,9 +154,8 @@ def refuse_excess(verdict: Verdict) -> None:
 
 async def tell_limits(request: web.Request, response: web.StreamResponse) -> None:
     """Signal before an answer is sent: what the client has left of its limit, whatever the answer is."""
-    verdict: Verdict | None = request.get(VERDICT)
-    if verdict is not None:
-        response.headers.update(verdict.headers())
+    if VERDICT in request:
+        response.headers.update(request[VERDICT].headers())
 
 
 def key_of(request: web.Request) -> str | None:

@@ -11,9 +11,9 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 
 import structlog
-from asyncpg import Connection
 
 from infra.database.due import DueStore
+from infra.database.pool import Database
 from infra.database.schedule_records import Told
 from infra.zones import UnknownZone
 from scheduler.calendar import next_call
@@ -42,7 +42,7 @@ class Sweeps:
         dialer: Dialer,
         *,
         hold_ahead: dt.timedelta,
-        tell: Callable[[Told, Connection], Awaitable[None]] | None = None,
+        tell: Callable[[Told, Database], Awaitable[None]] | None = None,
     ) -> None:
         self._store, self._dialer, self._hold_ahead, self._tell = store, dialer, hold_ahead, tell
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from asyncpg import Connection
-
+from infra.database.pool import Database
 from infra.database.schedule_records import Told
 from infra.mail import Letter, Mail
 
@@ -24,7 +23,7 @@ class Notices:
     def __init__(self, mail: Mail) -> None:
         self._mail = mail
 
-    async def tell(self, told: Told, connection: Connection) -> None:
+    async def tell(self, told: Told, connection: Database) -> None:
         """Write to the owner; somebody who has no address any more is not written to."""
         if told.email is None:
             return

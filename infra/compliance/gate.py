@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-import asyncpg
 import structlog
 from asyncpg import Pool
 
 from infra.compliance.phones import NotANumber, Phone, read_phone
 from infra.compliance.quiet import ORDINARY, Hours, hours_for, may_ring, next_ring
+from infra.database.pool import Database
 from infra.database.queries import load
 from infra.ids import new_id
 from infra.settings import Settings
@@ -213,9 +213,7 @@ class Gate:
             return [down() for _ in moments]
         return [decide(replace(facts, now=moment)) for moment in moments]
 
-    async def _read(
-        self, database: Pool | asyncpg.Connection, order: Order, phone: Phone | None
-    ) -> tuple[Facts, bytes | None]:
+    async def _read(self, database: Database, order: Order, phone: Phone | None) -> tuple[Facts, bytes | None]:
         rules = self._rules
         caps = rules.user_usd_a_day * MICROS, rules.system_usd_a_day * MICROS
         row = await database.fetchrow(_SQL.facts, order.owner, order.number_id, order.call_id, order.max_minutes, *caps)
@@ -262,7 +260,7 @@ class Gate:
 
     async def _note(
         self,
-        connection: asyncpg.Connection,
+        connection: Database,
         order: Order,
         facts: Facts,
         digest: bytes | None,

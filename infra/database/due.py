@@ -10,8 +10,9 @@ import datetime as dt
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asyncpg import Connection, Pool
+from asyncpg import Pool
 
+from infra.database.pool import Database
 from infra.database.queries import load
 from infra.database.schedule_records import MOST_ATTEMPTS, Due, Series, Told
 from infra.ids import new_id
@@ -118,7 +119,7 @@ class DueStore:
         """Forget what was proposed in a conversation and never confirmed."""
         await self._pool.execute(_SQL.stale_proposals, older_than)
 
-    async def tell_one(self, tell: Callable[[Told, Connection], Awaitable[None]]) -> bool:
+    async def tell_one(self, tell: Callable[[Told, Database], Awaitable[None]]) -> bool:
         """Tell the owner of one call that it did not take place, in the transaction that notes it; False if none."""
         async with self._pool.acquire() as connection, connection.transaction():
             row = await connection.fetchrow(_SQL.untold)

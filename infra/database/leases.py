@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-import asyncpg
 from asyncpg import Pool
 
 from infra.database.call_records import Row
+from infra.database.pool import Database
 from infra.database.queries import load
 
 _SQL = load("leases", "take", "let_go", "fence", "all")
@@ -61,7 +61,7 @@ class LeaseStore:
         return tuple(LeaseRow.read(row) for row in await self._pool.fetch(_SQL.all))
 
 
-async def fence(connection: asyncpg.Connection, lease: Lease) -> None:
+async def fence(connection: Database, lease: Lease) -> None:
     """Call first in a transaction that only the holder may commit.
 
     Raises:

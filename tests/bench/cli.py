@@ -96,8 +96,8 @@ async def bench(options: argparse.Namespace) -> int:
             elif name == "money":
                 report[name], found = await money.run_money(20_000 if quick else money.OPERATIONS)
             elif name == "schedule":
-                kills = options.kills or (12 if quick else schedule.KILLS)
-                report[name], found = await schedule.run_schedule(1000 if quick else schedule.CALLS, kills, plan.seconds)
+                much = (1000, 12) if quick else (schedule.CALLS, schedule.KILLS)
+                report[name], found = await schedule.run_schedule(much[0], options.kills or much[1], plan.seconds)
             elif name == "survive":
                 report[name], found = await survive.run_survive(ordeal(options))
             else:

@@ -19,6 +19,7 @@ from actors.runtime import Actor, ActorError, Done, Down, Message, Placement, Pr
 
 log = structlog.get_logger()
 RESERVATION_SECONDS = 60.0  # from TwiML or dial to the media socket
+EXPECTED_SECONDS = 40.0  # an expectation that is not renewed is over
 RETRY_SECONDS = 5
 HOST_NAME = re.compile(r"host-(\d+)")
 
@@ -43,6 +44,12 @@ class Release(Message, tag="release"):
     call: str
     host: str = ""
     ticket: int = 0
+
+
+class Expect(Message, tag="expect"):
+    """So many calls will begin within half a minute: have hosts ready for them."""
+
+    calls: int
 
 
 class DrainHost(Message, tag="drain_host"):
@@ -136,6 +143,7 @@ class HostKeeper(Actor):
         self._reserved: dict[str, float] = {}
         self._numbers = count(1)
         self._starting = 0
+        self._expected = 0, 0.0  # calls, and until when they are expected
         self._draining = False
 
     async def start(self) -> None:
@@ -150,6 +158,9 @@ class HostKeeper(Actor):
                 return self._claim(call, ticket)
             case Release(call=call, host=host, ticket=ticket):
                 self._release(call, host, ticket)
+            case Expect(calls=calls):
+                self._expected = calls, self.context.clock.monotonic() + EXPECTED_SECONDS
+                self._refill()
             case Refill():
                 self._refill()
             case Down(address=address, reason=reason):
@@ -260,7 +271,9 @@ class HostKeeper(Actor):
         open_hosts = [host for host in self._hosts.values() if not host.draining]
         idle = sum(1 for host in open_hosts if not host.calls) + self._starting
         slots = sum(self._limits.per_host - len(host.calls) for host in open_hosts)
-        waiting = len(self._reserved) - slots - self._starting * self._limits.per_host
+        calls, until = self._expected
+        coming = max(len(self._reserved), calls if self.context.clock.monotonic() < until else 0)
+        waiting = coming - slots - self._starting * self._limits.per_host
         wanted = max(self._limits.warm_hosts - idle, -(-waiting // self._limits.per_host), 0)
         room = self._limits.max_hosts - len(open_hosts) - self._starting
         for _ in range(min(wanted, room) if not self._draining else 0):

@@ -2,6 +2,7 @@
 
 embedded PostgreSQL and Valkey (or DATABASE_URL, REDIS_URL) → migrations
 supervisor: this process. Keeps the listening socket, the processes, the host keeper and the operators' entrance
+  │  the actors that work by the clock (transports/clockwork.py): booked calls, payments, archives, upkeep
   ├─ turns     forked   answers "has the caller finished?" for every call of the node
   ├─ host-N    forked   up to CALLS_PER_HOST calls each (transports/host.py)
   └─ gateway   exec'd   REST, webhooks, page (transports/gateway.py); inherits the listening socket
@@ -26,18 +27,15 @@ from actors.hosts import DrainHost, HostKeeper, Hosts, Limits, ListHosts
 from actors.runtime import ActorSpec, ProcessSpec, System, SystemClock
 from actors.runtime.forked import ForkedPlacement
 from infra.database import migrate
-from infra.database.calls import CallStore
 from infra.database.nodes import NodeStore
 from infra.database.pool import SERVER_AWAY, pool
-from infra.database.status import StatusStore
 from infra.embedded.holding import backing
 from infra.embedded.postgres import Postgres
 from infra.embedded.valkey import Valkey
 from infra.settings import Settings
 from infra.telephony.twilio import carrier_of
 from infra.vault import own_key
-from scheduler.prober import Prober
-from scheduler.reconciler import Reconciler
+from transports.clockwork import clockwork
 from transports.gateway import GatewayArgs
 from transports.hosting import HostArgs
 from transports.operator import OperatorDesk
@@ -110,10 +108,8 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         stack.push_async_callback(forget, nodes, settings)
         beating = asyncio.create_task(beat(nodes, settings), name="node-beat")
         stack.callback(beating.cancel)
-        store = CallStore(opened)
-        for spec in actors(settings, processes, store, database, run):
-            await system.spawn(spec)
-            stack.push_async_callback(system.stop_actor, spec.name)
+        await system.spawn(host_keeper(settings, processes, database, run))
+        stack.push_async_callback(system.stop_actor, KEEPER)
         carrier = carrier_of(settings)
         stack.push_async_callback(carrier.close)
         board = Switchboard.of(settings, opened, carrier, system, KEEPER)
@@ -121,10 +117,9 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         await processes.start(turn_server(run))
         tell("opening the gateway")
         await processes.start(gateway(settings, database, cache, parts, listening.fileno()))
-        here = f"http://{settings.node.bind}:{settings.node.port}"
-        prober = ActorSpec(lambda: Prober(here, settings.node.name, StatusStore(opened)), "prober", restart="permanent")
-        await system.spawn(prober)
-        stack.push_async_callback(system.stop_actor, "prober")
+        for spec in await stack.enter_async_context(clockwork(settings, database, opened, board)):
+            await system.spawn(spec)
+            stack.push_async_callback(system.stop_actor, spec.name)
         log.info("node_ready", node=settings.node.name, url=settings.public_url)
         yield Node(settings, system, database, parts, entrance)
 
@@ -174,10 +169,8 @@ async def placement(system: System, settings: Settings) -> AsyncIterator[ForkedP
         await processes.close()
 
 
-def actors(
-    settings: Settings, processes: ForkedPlacement, store: CallStore, database: str, run: Path
-) -> list[ActorSpec]:
-    """The supervisor's own actors."""
+def host_keeper(settings: Settings, processes: ForkedPlacement, database: str, run: Path) -> ActorSpec:
+    """Which host runs which call."""
     limits = Limits(
         settings.calls.per_host,
         settings.calls.max_hosts,
@@ -186,10 +179,7 @@ def actors(
         settings.calls.max_turn_delay_ms,
     )
     spec = host_spec(settings, database, run)
-    return [
-        ActorSpec(lambda: HostKeeper(processes, spec, limits, TURNS), name=KEEPER, restart="permanent"),
-        ActorSpec(lambda: Reconciler(settings, store), name="reconciler", restart="permanent"),
-    ]
+    return ActorSpec(lambda: HostKeeper(processes, spec, limits, TURNS), name=KEEPER, restart="permanent")
 
 
 def host_spec(settings: Settings, database: str, run: Path) -> Callable[[str], tuple[ProcessSpec, str]]:

@@ -12,6 +12,7 @@ from actors.hosts import (
     RESERVATION_SECONDS,
     Claim,
     DrainHost,
+    Expect,
     Full,
     HostKeeper,
     Hosts,
@@ -183,6 +184,14 @@ async def test_the_fullest_host_that_keeps_time_is_filled_first(exchange: Exchan
     assert await exchange.placed("call_b") == first
     exchange.processes.statuses[first] = replace(exchange.processes.statuses[first], lag_p99_ms=500.0)
     assert await exchange.placed("call_c") != first
+
+
+async def test_hosts_stand_ready_for_calls_that_are_booked(exchange: Exchange) -> None:
+    """CMB-40: a booked call finds a warm host, however many are booked for the same minute, within the limit."""
+    await exchange.tell(Expect(LIMITS.per_host + 1))
+    assert len(await exchange.hosts()) == 2
+    await exchange.tell(Expect(10 * LIMITS.per_host * LIMITS.max_hosts))
+    assert len(await exchange.hosts()) == LIMITS.max_hosts
 
 
 async def test_turn_decisions_that_take_too_long_refuse_new_calls(exchange: Exchange) -> None:

@@ -24,7 +24,9 @@ STATEMENTS = {
     "sessions": """
         insert into sessions (id, owner, method, idle_until, expires_at)
         values ($1, $2, 'password', now() + interval '1 day', now() + interval '1 day')""",
-    "devices": "insert into devices (id, owner, public_key, attached_at) values ($1, $2, sha256($1::bytea), now())",
+    "devices": """
+        insert into devices (id, owner, public_key, attached_at)
+        values ($1, $2, sha256(convert_to($1, 'UTF8')), now())""",
     "payment_methods": """
         insert into payment_methods (
             id, owner, provider_ref, brand, last4, expires_month, expires_year, is_default)
@@ -71,7 +73,7 @@ async def belongings(connections: asyncpg.Pool, vault: Vault, owner: str) -> Bel
         f"+1…{number[-2:]}",
     )
     await connections.execute(
-        "insert into personas (id, owner, name, description, voice, prompt_sealed) values ($1, $2, $3, $3, 'amy', $4)",
+        "insert into personas (id, owner, name, description, voice, prompt_sealed) values ($1, $2, $3, $3, '', $4)",
         made["persona"],
         owner,
         marker,

@@ -35,7 +35,7 @@ class HelplineQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @operation(
-    "POST", "/v1/opt-outs", status=201, answers=OptedOut, tag="compliance",
+    "POST", "/v1/opt-outs", status=201, answers=OptedOut, tag="compliance", refuses=("not-found",),
     example={"number": "number_0192f0c1a2b3c4d5e6f708192a3b4c5d"},
 )  # fmt: skip
 async def stop_calls(ask: Ask, body: OptOut) -> OptedOut:

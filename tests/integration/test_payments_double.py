@@ -331,6 +331,7 @@ async def test_a_dispute_takes_the_money_and_a_fee_and_a_won_one_brings_it_back(
     )
     assert (won.status, won.evidence_details.submission_count) == ("won", 1)
     assert double.state()["totals"]["net"] == before - 1500
+    assert (await shop.sdk.v1.refunds.create_async({"payment_intent": intent.id})).amount == 1000
     with pytest.raises(stripe.InvalidRequestError, match="already closed"):
         await shop.sdk.v1.disputes.close_async(dispute["id"])
 

@@ -185,6 +185,18 @@ async def test_a_request_that_hangs_may_have_been_carried_out_or_not(shop: Shop,
         assert double.state()["totals"]["captured"] == captured
 
 
+async def test_a_reset_forgets_what_is_under_way(http: aiohttp.ClientSession, double: Double) -> None:
+    """COM-65: the answer still comes, and its key is free."""
+    double.inflict({"kind": "rest_slow", "ms": 150, "times": 1})
+    slow = asyncio.create_task(post(http, "/v1/customers", {}, "key-1"))
+    async with asyncio.timeout(5):
+        while not double.faults.status()[0]["struck"]:  # noqa: ASYNC110  # a state of the server under test
+            await asyncio.sleep(0.01)
+    double.reset()
+    assert (await slow)[0] == 200
+    assert (await post(http, "/v1/customers", {"name": "other"}, "key-1"))[0] == 200
+
+
 async def test_a_slow_answer_is_late_by_what_was_asked_for(shop: Shop, double: Double) -> None:
     """COM-65: latency."""
     double.inflict({"kind": "rest_slow", "ms": 200, "path": "/v1/customers"})

@@ -99,9 +99,9 @@ def refuse(store: Store, intent: Thing, method: Thing, decline: str) -> Thing:
     return charge
 
 
-def _charge(store: Store, intent: Thing, method: Thing, card: Card) -> Thing:
+def _details(intent: Thing, method: Thing, card: Card) -> Thing:
     printed = method["card"]
-    details = {
+    return {
         "amount_authorized": intent["amount"],
         "authorization_code": "123456",
         "brand": card.brand,
@@ -125,6 +125,9 @@ def _charge(store: Store, intent: Thing, method: Thing, card: Card) -> Thing:
         "three_d_secure": None,
         "wallet": None,
     }
+
+
+def _charge(store: Store, intent: Thing, method: Thing, card: Card) -> Thing:
     return store.new(
         "charge",
         {
@@ -162,7 +165,7 @@ def _charge(store: Store, intent: Thing, method: Thing, card: Card) -> Thing:
             "paid": False,
             "payment_intent": intent["id"],
             "payment_method": method["id"],
-            "payment_method_details": {"card": details, "type": "card"},
+            "payment_method_details": {"card": _details(intent, method, card), "type": "card"},
             "radar_options": {},
             "receipt_email": intent["receipt_email"],
             "receipt_number": None,
@@ -295,11 +298,12 @@ def _end_refund(store: Store, refund: Thing, how: str) -> None:
 def create_refund(store: Store, ids: Mapping[str, str], params: dict[str, Any]) -> Thing:
     """`POST /v1/refunds`"""
     charge = _refundable(store, params)
+    disputes = store.tables["dispute"].values()
     left = charge["amount"] - charge["amount_refunded"]
     amount = params.get("amount", left)
     if left == 0:
         raise invalid(f"Charge {charge['id']} has already been refunded.", None, "charge_already_refunded")
-    if charge["disputed"]:
+    if any(each["charge"] == charge["id"] and not each["is_charge_refundable"] for each in disputes):
         raise invalid(f"Charge {charge['id']} has been charged back; cannot issue a refund.", None, "charge_disputed")
     if amount > left:
         raise invalid(

@@ -107,6 +107,7 @@ def end_dispute(store: Store, dispute: Thing, status: str) -> Thing:
         raise invalid(f"This dispute is already closed ({dispute['status']}).", None, "dispute_already_closed")
     dispute["status"] = status
     if status == "won":
+        dispute["is_charge_refundable"] = True
         line = book(store, dispute, dispute["amount"], "adjustment")
         dispute["balance_transactions"].append(copy.deepcopy(line))
         store.emit("charge.dispute.funds_reinstated", dispute)

@@ -87,7 +87,8 @@ class Keys:
 
     def keep(self, key: str, reply: Reply) -> None:
         """This is the answer from now on."""
-        self._entries[key].reply = reply
+        if entry := self._entries.get(key):  # there is none when the double was reset meanwhile
+            entry.reply = reply
 
     def free(self, key: str) -> None:
         """Nothing was carried out."""

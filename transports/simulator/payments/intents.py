@@ -220,11 +220,6 @@ def _check_amount(amount: int, currency: str) -> None:
 
 def _check_together(params: dict[str, Any]) -> None:
     """Parameters that exclude or need each other."""
-    if "allowed_payment_method_types" in params and "automatic_payment_methods" in params:
-        raise invalid(
-            "You may give allowed_payment_method_types or automatic_payment_methods, not both.",
-            "automatic_payment_methods",
-        )
     _check_types(params)
     if params.get("confirm"):
         return

@@ -19,7 +19,16 @@ _CANCELABLE: Final = ("requires_payment_method", "requires_capture", "requires_c
 
 
 def automatic_methods(params: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Which payment methods an intent offers: what the account's settings say, unless it names some itself."""
+    """Which payment methods an intent offers: what the account's settings say, unless it names some itself.
+
+    Raises:
+        ApiError: it names some, and leaves them to the settings too.
+    """
+    if "allowed_payment_method_types" in params and "automatic_payment_methods" in params:
+        raise invalid(
+            "You may give allowed_payment_method_types or automatic_payment_methods, not both.",
+            "automatic_payment_methods",
+        )
     if "allowed_payment_method_types" in params:
         return None
     given: dict[str, Any] = params.get("automatic_payment_methods", {"enabled": True})

@@ -26,8 +26,9 @@ LIST_SECONDS = 3.0  # a person is waiting
 ID_CHARS = 80
 _NAME = re.compile(r"[A-Za-z0-9+_-]{1,60}")
 _ACCENTS = {
-    "en-us": "American", "en-gb": "British", "en-gb-scotland": "Scottish", "en-029": "Caribbean", "de": "German",
-    "fr-fr": "French", "es": "Spanish", "it": "Italian", "nl": "Dutch", "pt-br": "Brazilian", "tr": "Turkish",
+    "en-us": "American", "en": "British", "en-gb-scotland": "Scottish", "en-029": "Caribbean", "de": "German",
+    "fr": "French", "es": "Spanish", "it": "Italian", "nl": "Dutch", "pt-br": "Brazilian", "tr": "Turkish",
+    "ko": "Korean",
 }  # fmt: skip
 _VARIANTS = (
     {"": "plain"} | {f"+f{n}": f"female {n}" for n in range(1, 6)} | {f"+m{n}": f"male {n}" for n in range(1, 9)}

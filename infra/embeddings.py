@@ -30,7 +30,8 @@ BATCH = 128
 PARAPHRASES = Path(__file__).with_name("paraphrases.toml")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _VOWELS = frozenset("aeiouy")
-_THEME, _STEM, _PAIR, _PIECE = 1.0, 0.7, 0.35, 0.12  # what a feature of each kind weighs
+_THEME, _REALM, _STEM, _PAIR, _PIECE = 1.0, 0.4, 0.7, 0.35, 0.12  # what a feature of each kind weighs
+_WEAK = 0.4  # how much of that a word weighs that is said of much
 _PLACES = 2  # of the vector that a feature is added to, so that two rarely share all of theirs
 Vector = list[float]
 
@@ -168,6 +169,7 @@ def stems(words: Sequence[str]) -> list[str]:
 @lru_cache(maxsize=8192)
 def stem(word: str) -> str:
     """An English word without its ending: plural, -ing, -ed, -ly and the like. Other words are left alone."""
+    word = _irregular().get(word, word)
     for ending, instead in _ENDINGS:
         if word.endswith(ending) and _VOWELS & set(word[: -len(ending)]) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)] + instead
@@ -193,11 +195,12 @@ def hashed(text: str) -> Vector:
     words = stems(said)
     weights: defaultdict[str, float] = defaultdict(float)
     for word in dict.fromkeys(words):
-        weights["s:" + word] += _STEM
+        share = _WEAK if word in _table().weak else 1.0
+        weights["s:" + word] += _STEM * share
         for piece in _pieces(word):
-            weights["p:" + piece] += _PIECE
-    for theme in _themes([stem(word) for word in said]):
-        weights["t:" + theme] += _THEME
+            weights["p:" + piece] += _PIECE * share
+    for theme, share in _themes([stem(word) for word in said]).items():
+        weights["t:" + theme] += _THEME * math.sqrt(share)
     for first, second in itertools.pairwise(words):
         weights[f"n:{first} {second}"] += _PAIR
     vector = [0.0] * DIMENSIONS
@@ -207,14 +210,16 @@ def hashed(text: str) -> Vector:
     return unit(vector)
 
 
-def _themes(words: Sequence[str]) -> set[str]:
-    """What the words are about, as far as the table knows; longer phrases go before the words in them."""
-    table, themes, at = _table(), set[str](), 0
+def _themes(words: Sequence[str]) -> dict[str, float]:
+    """How often the words are about what, as far as the table knows; longer phrases go before the words in them."""
+    table, at = _table(), 0
+    themes: defaultdict[str, float] = defaultdict(float)
     while at < len(words):
         for length in range(min(table.longest, len(words) - at), 0, -1):
-            found = table.themes.get(" ".join(words[at : at + length]))
-            if found:
-                themes |= found
+            phrase = " ".join(words[at : at + length])
+            if found := table.themes.get(phrase):
+                for theme, share in found.items():
+                    themes[theme] += share * (_WEAK if phrase in table.weak else 1.0)
                 at += length - 1
                 break
         at += 1
@@ -234,9 +239,19 @@ def _places(feature: str) -> tuple[tuple[int, float], ...]:
     return tuple((number % DIMENSIONS, 1.0 if number >> 31 else -1.0) for number in numbers)
 
 
+@lru_cache(maxsize=1)
+def _irregular() -> dict[str, str]:
+    class File(msgspec.Struct):
+        irregular: dict[str, str]
+
+    forms = msgspec.toml.decode(PARAPHRASES.read_bytes(), type=File).irregular["forms"]
+    return dict(pair.split("-") for pair in forms.split())
+
+
 class _Table(msgspec.Struct, frozen=True):
     empty: frozenset[str]
-    themes: dict[str, frozenset[str]]
+    weak: frozenset[str]
+    themes: dict[str, dict[str, float]]  # of a phrase: its themes, and the realms of these, with what they weigh
     longest: int
 
 
@@ -244,13 +259,20 @@ class _Table(msgspec.Struct, frozen=True):
 def _table() -> _Table:
     class File(msgspec.Struct, forbid_unknown_fields=True):
         empty: str
+        weak: str
         themes: dict[str, str]
+        realms: dict[str, str]
+        irregular: dict[str, str]
 
     file = msgspec.toml.decode(PARAPHRASES.read_bytes(), type=File)
-    empty = frozenset(file.empty.split())
-    found: dict[str, set[str]] = {}
+    found: dict[str, dict[str, float]] = {}
     for theme, phrases in file.themes.items():
+        realms = {f"realm {realm}": _REALM for realm, themes in file.realms.items() if theme in themes.split()}
         for phrase in phrases.split(","):
-            found.setdefault(" ".join(stem(word) for word in phrase.split()), set()).add(theme)
-    longest = max(len(phrase.split()) for phrase in found)
-    return _Table(empty, {phrase: frozenset(themes) for phrase, themes in found.items()}, longest)
+            found.setdefault(" ".join(stem(word) for word in phrase.split()), {}).update({theme: 1.0} | realms)
+    return _Table(
+        empty=frozenset(file.empty.split()),
+        weak=frozenset(stem(word) for word in file.weak.split()),
+        themes=found,
+        longest=max(len(phrase.split()) for phrase in found),
+    )

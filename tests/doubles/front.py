@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -197,12 +197,13 @@ async def front(
     cache: str = "",
     people: People | None = None,
     operations: Sequence[Operation] | None = None,
+    dress: Callable[[Services], Services] = lambda services: services,
     **overrides: Any,
 ) -> AsyncIterator[Front]:
     """Serve the routes for the length of the block.
 
     `cache` is a Valkey to count requests in, `people` whose tokens count instead of real sessions, `operations` an API
-    of the test's own.
+    of the test's own, `dress` exchanges services.
     """
     told: Settings = load(environ={}, **DEFAULTS | overrides)
     keeper, announcements = Keeper(), Announcements()
@@ -216,6 +217,7 @@ async def front(
         services = Services.of(told, connections, board, announcements, limiter, parts_of(told, "db", "cache"))
         if people is not None:
             services = replace(services, sessions=people)
+        services = dress(services)
         checks = {"database": lambda: connections.fetchval("select 1"), "calls": board.check_open}
         async with announcing(database_url, announcements):
             app = application(services, Health(checks), operations)

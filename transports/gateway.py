@@ -36,6 +36,7 @@ from transports.http.problems import problems
 from transports.http.routes import routes as api_routes
 from transports.http.services import Services
 from transports.http.serving import tell_limits
+from transports.http.unparsed import answer_unparsed
 from transports.parts import Part
 from transports.switchboard import Switchboard
 from transports.twilio.signature import Signatures
@@ -92,6 +93,7 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
 def application(services: Services, health: Health, operations: Sequence[Operation] | None = None) -> web.Application:
     """The gateway's routes; `operations` are those of the API where they are not all that there are."""
     settings = services.settings
+    answer_unparsed()
     origins = Origins(settings)
     app = web.Application(middlewares=[problems, origins.guard], client_max_size=BODY_BYTES)
     app.on_response_prepare.extend((tell_limits, origins.harden))

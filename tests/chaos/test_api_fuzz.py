@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.doubles.belongings import belongings
-from tests.doubles.front import Front, People, front
+from tests.doubles.front import Front
 from tests.doubles.fuzz import Found, fuzz
+from tests.doubles.whole import OPERATOR_TOKEN, whole
 from transports.http.routes import operations
 
 CASES = 100_000
@@ -23,7 +24,7 @@ async def fuzzed(gateway: Front, cases: int, seed: int | None = None) -> Found:
     url = str(gateway.client.make_url("")).rstrip("/")
     async with gateway.client.get("/v1/openapi.json") as answer:
         document: dict[str, Any] = await answer.json()
-    proofs = {"bearer": headers, "operator": {"Authorization": "Bearer s3cret"}}
+    proofs = {"bearer": headers, "operator": {"Authorization": f"Bearer {OPERATOR_TOKEN}"}}
     return await asyncio.to_thread(fuzz, url, document, proofs, owned.ids, cases, seed)
 
 
@@ -37,7 +38,7 @@ def judge(found: Found) -> None:
 
 async def test_a_few_requests_of_each_sort_find_nothing(database_url: str) -> None:
     """COM-31, CMB-12: every operation, fitting and unfitting; the long run is the next test."""
-    async with front(database_url, people=People(), node_operator_token="s3cret") as gateway:
+    async with whole(database_url) as gateway:
         judge(await fuzzed(gateway, 3))
 
 
@@ -46,7 +47,7 @@ async def test_a_few_requests_of_each_sort_find_nothing(database_url: str) -> No
 async def test_a_hundred_thousand_requests_find_nothing(database_url: str) -> None:
     """COM-31, CMB-12: 0 server errors and 0 undocumented answers in at least 100,000 requests."""
     cases = -(-CASES // (SORTS * len(operations()))) * 2  # some operations take nothing that could be wrong
-    async with front(database_url, people=People(), node_operator_token="s3cret") as gateway:
+    async with whole(database_url) as gateway:
         found = await fuzzed(gateway, cases, seed=20261121)
     judge(found)
     assert found.cases >= CASES

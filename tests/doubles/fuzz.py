@@ -136,7 +136,7 @@ def attempt(operation: Operation, strategy: Any, target: Target, found: Found, c
         run()
     except Unsatisfiable:
         raise
-    except Exception as failure:
+    except (Exception, BaseExceptionGroup) as failure:
         found.failures.setdefault(operation.label, f"{failure}"[:4000])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import re
@@ -291,6 +292,24 @@ async def test_the_document_of_the_api_is_served(database_url: str) -> None:
         told = json.loads(await answer.text())
     assert told["servers"] == [{"url": PUBLIC}]
     assert "/v1/operator/calls/{call}" in told["paths"]
+
+
+@pytest.mark.parametrize(
+    "sent", [b"GET /v1/notes?word=" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01 no HTTP\r\n\r\n"]
+)
+async def test_what_is_no_http_is_answered_with_a_problem_document(gateway: Front, sent: bytes) -> None:
+    """COM-31: even what no route ever sees; and it ends the connection."""
+    port = gateway.client.port
+    assert port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        told = (await reader.read()).decode()
+    writer.close()
+    assert told.startswith(("HTTP/1.1 400 ", "HTTP/1.0 400 "))
+    assert "application/problem+json" in told
+    assert "malformed-request" in told
+    assert "Server: ringdown" in told
 
 
 async def test_an_error_of_ours_tells_nothing_internal(gateway: Front, notebook: Notebook) -> None:

@@ -20,7 +20,8 @@ import pytest_asyncio
 
 from infra.ids import new_id
 from tests.doubles.belongings import Belongings, all_of, belongings
-from tests.doubles.front import Front, People, front
+from tests.doubles.front import Front
+from tests.doubles.whole import whole
 from transports.http.api import ID, Operation
 from transports.http.openapi import document, example_body, kinds
 from transports.http.problems import PROBLEMS
@@ -69,7 +70,7 @@ async def beginning(answer: aiohttp.ClientResponse) -> bytes:
 
 @pytest_asyncio.fixture
 async def two(database_url: str) -> AsyncIterator[Two]:
-    async with front(database_url, people=People(), node_operator_token="s3cret") as gateway:
+    async with whole(database_url) as gateway:
         (ada_id, as_ada), (bob_id, as_bob) = await gateway.join(), await gateway.join()
         vault = gateway.services.vault
         ada = await belongings(gateway.connections, vault, ada_id)
@@ -92,7 +93,7 @@ def bodies(made: Operation, mine: Belongings, theirs: Belongings) -> Iterator[An
         yield None
         return
     schemas = document([made], "https://x")["components"]["schemas"]
-    example = example_body(made, schemas)
+    example = example_body(made)
     if not isinstance(example, dict):
         yield example
         return

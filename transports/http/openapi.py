@@ -62,7 +62,7 @@ def document(operations: Sequence[Operation], url: str) -> Document:
     schemas["Problem"] = PROBLEM
     paths: dict[str, Document] = {}
     for made in operations:
-        paths.setdefault(made.path, {})[made.method.lower()] = described(made, known, schemas)
+        paths.setdefault(made.path, {})[made.method.lower()] = described(made, known)
     told = {
         "openapi": "3.1.0",
         "info": {
@@ -77,7 +77,7 @@ def document(operations: Sequence[Operation], url: str) -> Document:
     return dict(portable(told))
 
 
-def described(made: Operation, known: dict[Any, Document], schemas: Document) -> Document:
+def described(made: Operation, known: dict[Any, Document]) -> Document:
     """One operation."""
     told: Document = {
         "operationId": made.name,
@@ -90,7 +90,7 @@ def described(made: Operation, known: dict[Any, Document], schemas: Document) ->
     if made.description:
         told["description"] = made.description
     if made.body is not None:
-        content = {"schema": known[made.body], "examples": {"runs": {"value": example_body(made, schemas)}}}
+        content = {"schema": known[made.body], "examples": {"runs": {"value": example_body(made)}}}
         told["requestBody"] = {"required": True, "content": {JSON: content}}
     return told
 
@@ -217,11 +217,11 @@ def header_schemas(headers: dict[str, str]) -> Document:
     return {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
 
 
-def example_body(made: Operation, schemas: Document) -> Any:
+def example_body(made: Operation) -> Any:
     """A body that the operation takes: its own example, or one made from the schema."""
     if made.example is not None:
         return msgspec.to_builtins(made.example)
-    refs, _ = msgspec.json.schema_components([made.body], ref_template=REF)
+    refs, schemas = msgspec.json.schema_components([made.body], ref_template=REF)
     return sample(refs[0], schemas)
 
 

@@ -15,7 +15,7 @@ from transports.http.problems import Problem
 PAGE = 50
 
 
-class NewCall(msgspec.Struct, forbid_unknown_fields=True):
+class Dial(msgspec.Struct, forbid_unknown_fields=True):
     """What an operator sends to have a number called."""
 
     to: Annotated[str, msgspec.Meta(pattern=r"^\+[1-9][0-9]{6,14}\Z", description="E.164", examples=["+15550177001"])]
@@ -120,7 +120,7 @@ async def list_operator_calls(ask: Ask) -> OperatorCalls:
     refuses=("unknown-persona", "carrier-refused", "carrier-down", "carrier-busy", "no-capacity", "node-busy"),
     limit="calls",
 )
-async def place_operator_call(ask: Ask, body: NewCall) -> Reply[PlacedCall]:
+async def place_operator_call(ask: Ask, body: Dial) -> Reply[PlacedCall]:
     """Have a number called now; the call is dialing."""
     call = await ask.services.switchboard.place(body.to, body.persona)
     return Reply(PlacedCall(call_view(call)), headers={"Location": f"/v1/operator/calls/{call.id}"})

@@ -119,7 +119,7 @@ class LineView(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class Totals(msgspec.Struct, frozen=True):
+class StatementTotals(msgspec.Struct, frozen=True):
     """Over all time: what is set aside now, what was paid, and how much of that was given back."""
 
     held_usd_micros: int
@@ -131,7 +131,7 @@ class LedgerView(msgspec.Struct, frozen=True):
     """A page of the statement, the newest first."""
 
     items: list[LineView]
-    totals: Totals
+    totals: StatementTotals
     next: str | None = None
 
 
@@ -259,7 +259,7 @@ def ledger_view(statement: Statement, limit: int) -> LedgerView:
     lines = statement.lines[:limit]
     return LedgerView(
         items=[line_view(line) for line in lines],
-        totals=Totals(statement.held_usd_micros, statement.paid_usd_micros, statement.refunded_usd_micros),
+        totals=StatementTotals(statement.held_usd_micros, statement.paid_usd_micros, statement.refunded_usd_micros),
         next=cursor_of(lines[-1].id) if len(statement.lines) > limit and lines else None,
     )
 

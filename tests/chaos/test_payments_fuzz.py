@@ -16,7 +16,7 @@ from tests.doubles.stripe_shop import shop_at
 from transports.simulator.payments.double import Config, Double, serving
 from transports.simulator.payments.rest import OPERATIONS
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(300)]
 
 NAMES = sorted({name for operation in OPERATIONS for name in operation.shape} | {"expand", "x", ""})
 TEXTS = st.one_of(

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import structlog
-from twilio.base.exceptions import TwilioRestException
+from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
@@ -209,6 +209,11 @@ class TwilioCarrier:
                 if error.status < SERVER_ERROR:
                     raise _refused(error) from error
                 failure = CarrierDown(f"the carrier failed ({error.status}): {error.msg}")
+            except TwilioException as error:  # how the SDK tells that a page of a list was refused
+                status = next((one.status_code for one in error.args if isinstance(one, Response)), SERVER_ERROR)
+                if status < SERVER_ERROR:
+                    raise CarrierRefused(str(error.args[0]), status=status) from error
+                failure = CarrierDown(f"the carrier failed ({status}): {error.args[0]}")
             except CarrierDown as error:
                 failure = error
             except (OutcomeUnknown, ValueError) as error:

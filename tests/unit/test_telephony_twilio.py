@@ -239,6 +239,22 @@ async def test_reconciliation_finds_calls_that_have_no_start_time_yet() -> None:
     assert request.query["To"] == PLACEMENT.to
 
 
+async def test_a_list_that_fails_is_asked_for_again_and_then_told_as_the_carriers_fault() -> None:
+    """COM-21: reconciliation must not take a failed list for an empty one, nor crash on it."""
+    page = {"calls": [record(sid="CA2")], "next_page_uri": None, "page_size": 50}
+    async with carrier(error(500), page) as (twilio, rest):
+        assert [call.sid for call in await twilio.list(PLACEMENT.to, NOW)] == ["CA2"]
+        assert len(rest.asked) == 2
+    async with carrier(error(503)) as (twilio, rest):
+        with pytest.raises(CarrierDown):
+            await twilio.list(PLACEMENT.to, NOW)
+        assert len(rest.asked) == 3
+    async with carrier(error(401, 20003)) as (twilio, _):
+        with pytest.raises(CarrierRefused) as refused:
+            await twilio.list(PLACEMENT.to, NOW)
+    assert refused.value.status == 401
+
+
 async def test_fifty_dials_leave_the_loop_free() -> None:
     """Nothing blocks: while fifty creations wait for their answers, the loop goes on serving others."""
     waiting = asyncio.Semaphore(0)

@@ -107,8 +107,7 @@ class Mail:
         try:
             await self._deliver(row["id"], letter)
         except (aiosmtplib.SMTPException, OSError) as error:
-            for_good = isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= REFUSED
-            for_good = for_good or isinstance(error, aiosmtplib.SMTPRecipientsRefused)
+            for_good = is_for_good(error)
             why = type(error).__name__
             log.warning("mail_not_sent", letter=row["id"], why=why, tries=row["tries"])
             query = _SQL.failed if for_good or row["tries"] >= TRIES else _SQL.postponed
@@ -138,3 +137,13 @@ class Mail:
     async def _letter(self, row: Record) -> Letter:
         text = await self._vault.unseal(row["owner"] or SERVER, row["letter_sealed"], CONTEXT)
         return msgspec.json.decode(text, type=Letter)
+
+
+def is_for_good(error: Exception) -> bool:
+    """Whether to send the letter again would be in vain."""
+    match error:
+        case aiosmtplib.SMTPRecipientsRefused():
+            return all(is_for_good(one) for one in error.recipients)
+        case aiosmtplib.SMTPResponseException():
+            return error.code >= REFUSED
+    return False

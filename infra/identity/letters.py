@@ -17,7 +17,7 @@ def letter(kind: str, language: str, to: str, **values: str) -> Letter:
     """The letter of a kind, English where the language is none of ours."""
     texts = _texts()[kind]
     text = texts.get(language, texts["en"])
-    return Letter(to, text["subject"], Template(text["text"]).substitute(values))
+    return Letter(to, Template(text["subject"]).substitute(values), Template(text["text"]).substitute(values))
 
 
 @functools.cache

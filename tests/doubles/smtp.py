@@ -35,7 +35,7 @@ class SmtpDouble:
                     await say(self.answers.pop(0))
                 elif verb == "DATA":
                     await say("354 go on")
-                    raw = (await reader.readuntil(b"\r\n.\r\n"))[:-3]
+                    raw = (await reader.readuntil(b"\r\n.\r\n"))[:-3].replace(b"\r\n..", b"\r\n.")
                     self.taken.append(email.message_from_bytes(raw, policy=default))
                     self.arrived.set()
                     await say("250 taken")

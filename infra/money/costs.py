@@ -78,11 +78,10 @@ class Costs:
         """Note what was used; returns what it costs. A use without a rate costs nothing and is logged."""
         if not uses:
             return 0
-        columns = [[use.feature for use in uses], [use.provider for use in uses], [use.model for use in uses]]
-        columns += [[use.unit for use in uses], [use.quantity for use in uses]]  # type: ignore[list-item]
-        columns += [[use.key or None for use in uses], [new_id("cost") for _ in uses]]  # type: ignore[list-item]
+        words = ([getattr(use, name) for use in uses] for name in ("feature", "provider", "model", "unit"))
+        figures = ([use.quantity for use in uses], [use.key or None for use in uses], [new_id("cost") for _ in uses])
         moment = at or dt.datetime.now(dt.UTC)
-        rows = await self._pool.fetch(_SQL.add, owner, call_id, product, moment, *columns)
+        rows = await self._pool.fetch(_SQL.add, owner, call_id, product, moment, *words, *figures)
         for row in rows:
             if not row["rated"]:
                 log.warning("no_cost_rate", provider=row["provider"], model=row["model"], unit=row["unit"])

@@ -55,4 +55,6 @@ class Prices:
     ) -> Price:
         """A price from a moment on; what was agreed before keeps its own."""
         values = (new_id("price"), product, since, call_usd_micros, minute_usd_micros)
-        return Price.read(await self._pool.fetchrow(_SQL.add, *values))
+        row = await self._pool.fetchrow(_SQL.add, *values)
+        assert row is not None
+        return Price.read(row)

@@ -168,8 +168,9 @@ class Reconciling:
             except (ProcessorError, PaymentsDown):
                 tally.waiting += 1
                 continue
-            except MoneyError as error:
+            except MoneyError as error:  # a refund of ours may be in the way; the next run sees
                 tally.mismatches.append(f"Hold {hold.id}: {error}")
+                continue
             await self._pool.execute(SQL.verified, hold.id)
 
     async def _try(self, tally: Tally, hold: Hold, step: Awaitable[Hold]) -> None:

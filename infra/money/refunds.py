@@ -9,6 +9,7 @@ from asyncpg import Pool
 from infra.database.queries import load
 from infra.ids import new_id
 from infra.money.errors import PaymentsDown, RefundRefused
+from infra.money.holds import SQL
 from infra.money.processor import (
     Declined,
     OutcomeUnknown,
@@ -77,21 +78,23 @@ class Refunds:
             return refund
         try:
             key = f"{refund.id}:{refund.attempt}"
-            done: Repayment | None = await self._processor.refund(payment_ref, refund.id, refund.usd_micros, key)
+            done = await self._processor.refund(payment_ref, refund.id, refund.usd_micros, key)
         except ProcessorDown as error:
             raise PaymentsDown from error
         except OutcomeUnknown as error:
-            done = await self._find(refund, payment_ref)
-            if done is None:
+            found = await self._find(refund, payment_ref)
+            if found is None:
                 if error.answered:  # that answer is kept under its key
                     await self._pool.fetchrow(_SQL.again, refund.id, refund.attempt)
                 raise PaymentsDown from error
+            done = found
         except (ProcessorRefused, Declined) as error:
-            done = await self._find(refund, payment_ref)
-            if done is None:
+            found = await self._find(refund, payment_ref)
+            if found is None:
                 log.error("refund_refused", refund=refund.id, why=str(error))
                 await self._failed(refund, None)
                 raise RefundRefused(f"The card processor refused the refund: {error}") from error
+            done = found
         return await self.apply(refund, done)
 
     async def apply(self, refund: Refund, told: Repayment) -> Refund:
@@ -125,16 +128,21 @@ class Refunds:
         ours = await self.of(hold.id)
         by_id = {refund.id: refund for refund in ours}
         by_ref = {refund.provider_ref: refund for refund in ours if refund.provider_ref}
+        strange: list[Repayment] = []
         for one in told:
             refund = by_ref.get(one.ref) or by_id.get(one.refund_id or "")
-            if refund is None and one.state == "failed":
-                continue
-            if refund is None:
-                reason = one.reason or "made at the processor"
-                refund = await self.ask(
-                    hold, one.usd_micros, reason=reason, actor=PROCESSOR, rule=PROCESSOR, key=one.ref
-                )
-            await self.apply(refund, one)
+            if refund is not None:
+                await self.apply(refund, one)
+            elif one.state != "failed":
+                strange.append(one)
+        for one in strange:  # made without us; what came back before makes room for it
+            row = await self._pool.fetchrow(SQL.get, hold.id)
+            assert row is not None
+            reason = one.reason or "made at the processor"
+            made = await self.ask(
+                Hold.read(row), one.usd_micros, reason=reason, actor=PROCESSOR, rule=PROCESSOR, key=one.ref
+            )
+            await self.apply(made, one)
 
     async def _find(self, refund: Refund, payment_ref: str) -> Repayment | None:
         try:
@@ -148,4 +156,6 @@ class Refunds:
 
     async def _moved(self, statement: str, refund_id: str, *values: object) -> Refund:
         row = await self._pool.fetchrow(statement, refund_id, *values)
-        return Refund.read(row or await self._pool.fetchrow(_SQL.get, refund_id))
+        row = row or await self._pool.fetchrow(_SQL.get, refund_id)
+        assert row is not None, f"refund {refund_id} is gone"
+        return Refund.read(row)

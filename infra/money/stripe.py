@@ -152,8 +152,7 @@ class StripeProcessor:
         return tuple(one for one in await self._since(since) if one.standing == "held")
 
     async def close(self) -> None:
-        if self._http._cached_session is not None:  # its own close opens a session to close it
-            await self._http.close_async()
+        await self._http.close_async()
 
     async def _since(self, since: dt.datetime, **more: str) -> list[Payment]:
         """Payments made since then, newest first, page by page."""
@@ -262,7 +261,8 @@ def _card(method: dict[str, Any]) -> Card:
 
 def _id(thing: Any) -> str | None:
     """The id of something that may be expanded."""
-    return thing["id"] if isinstance(thing, dict) else thing
+    found = thing["id"] if isinstance(thing, dict) else thing
+    return None if found is None else str(found)
 
 
 def _time(seconds: int | None) -> dt.datetime | None:

@@ -106,10 +106,17 @@ class World:
         chosen = [self.mail.pop(order.randrange(len(self.mail))) for _ in range(min(count, len(self.mail)))]
         arriving = chosen * 3
         order.shuffle(arriving)
-        for ref in arriving:
-            await self.attempt("webhook", lambda ref=ref: self.money.follow_payment(ref), **luck)  # type: ignore[misc]
-        if luck.get("faults") or luck.get("steps") is not None:
-            self.mail += chosen  # whoever was not told is told again
+        kept = [ref for ref in arriving if not await self.told(self.money, ref, **luck)]
+        self.mail += dict.fromkeys(kept)  # whoever could not be told is told again
+
+    async def told(self, money: Money, ref: str, **luck: Any) -> bool:
+        """An event of a payment's arrives; whether it was applied."""
+
+        async def follow() -> bool:
+            await money.follow_payment(ref)
+            return True
+
+        return bool(await self.attempt("webhook", follow, **luck))
 
     async def reconcile(self, **luck: Any) -> None:
         """Somebody looks after what is unfinished."""
@@ -188,10 +195,10 @@ class World:
             self.done["reconcile"] += 1
             self.mail += self.model.events
             self.model.events.clear()
-            for ref in dict.fromkeys(self.mail):
-                await self.attempt("webhook", lambda ref=ref: self.last.follow_payment(ref))  # type: ignore[misc]
-            self.mail.clear()
-            left = found.waiting + len(self.model.open) + await self.pool.fetchval(UNFINISHED, self.users)
+            self.mail = [ref for ref in dict.fromkeys(self.mail) if not await self.told(self.last, ref)]
+            left = (
+                found.waiting + len(self.mail) + len(self.model.open) + await self.pool.fetchval(UNFINISHED, self.users)
+            )
             if not left and not self.model.events:
                 break
             stuck, best = (stuck + 1, best) if 0 <= best <= left else (0, left)

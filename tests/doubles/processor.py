@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -97,6 +98,7 @@ class ProcessorModel:
     """The processor. `payments` and the counts survive whatever happens to us."""
 
     publishable_key: str = "pk_test_model"
+    name: str = field(default_factory=lambda: os.urandom(4).hex())
     payments: dict[str, Held] = field(default_factory=dict)
     open: dict[str, Held] = field(default_factory=dict)  # those that hold money
     manners: dict[str, str] = field(default_factory=dict)  # of cards: a decline code, or "action"
@@ -143,7 +145,7 @@ class ProcessorModel:
                 raise NeedsAction("Your bank wants you to confirm this card yourself.", "authentication_required")
             if manner:
                 raise Declined("The card was declined.", manner)
-            made = Held(f"pi_{next(self._numbers)}", order)
+            made = Held(f"pi_{self.name}_{next(self._numbers)}", order)
             self.payments[made.ref] = self.open[made.ref] = made
             self._by_hold.setdefault(order.hold_id, []).append(made)
             self._by_call.setdefault(order.call_id, []).append(made)
@@ -208,7 +210,7 @@ class ProcessorModel:
         payment = self._known(ref)
         if payment.refunded + usd_micros > payment.captured:
             raise ProcessorRefused("more than is left", "charge_already_refunded")
-        made = Repayment(f"re_{next(self._numbers)}", usd_micros, "succeeded", refund_id)
+        made = Repayment(f"re_{self.name}_{next(self._numbers)}", usd_micros, "succeeded", refund_id)
         payment.refunds.append(made)
         self.events.append(ref)
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+import asyncpg
 import msgspec
 
 from infra.database import migrate
@@ -42,8 +43,12 @@ async def work(settings: Settings, options: argparse.Namespace) -> int:
             await migrate.status(database)
             async with pool(database, min_size=1, max_size=1) as opened:
                 return await act(Inbox(opened), options)
-    except (migrate.MigrationError, EmbeddedError, *SERVER_AWAY) as error:
-        fail(f"The database cannot be used: {error}")
+    except (migrate.MigrationError, EmbeddedError) as error:
+        fail(str(error))
+    except asyncpg.UndefinedTableError:
+        fail("The database has no webhooks yet. Bring it to this version: main.py migrate")
+    except SERVER_AWAY as error:
+        fail(f"The database cannot be reached: {error}")
 
 
 async def act(inbox: Inbox, options: argparse.Namespace) -> int:

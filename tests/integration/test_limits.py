@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -132,7 +133,7 @@ async def test_a_valkey_that_comes_up_after_us_is_found(tmp_path: Path) -> None:
 @pytest_asyncio.fixture
 async def gateway(database_url: str, redis_url: str) -> AsyncIterator[Front]:
     operations = Notebook().operations()
-    settings = {"limits_read": 3, "limits_write": 2, "limits_auth": 2}
+    settings: dict[str, Any] = {"limits_read": 3, "limits_write": 2, "limits_auth": 2}
     async with front(database_url, cache=redis_url, people=People(), operations=operations, **settings) as opened:
         yield opened
 

@@ -22,7 +22,7 @@ def answer_unparsed() -> None:
 
 
 def _handle_error(
-    self: RequestHandler[web.Request],
+    self: RequestHandler,
     request: web.BaseRequest,
     status: int = 500,
     exc: BaseException | None = None,

@@ -313,7 +313,7 @@ def _of_id(keys: jwt.PyJWKSet, kid: object) -> jwt.PyJWK | None:
 
 def _of_claims(name: str, provider: Provider, claims: Mapping[str, Any]) -> Person:
     email, verified = claims.get("email"), claims.get("email_verified")
-    good = isinstance(email, str) and "@" in email and verified in (True, "true")  # Apple sends the word
+    good = isinstance(email, str) and "@" in email and (verified is True or verified == "true")  # Apple says the word
     return Person(name, provider.issuer, str(claims["sub"]), str(email) if good else None, _name(claims))
 
 

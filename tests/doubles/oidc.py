@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -114,12 +115,19 @@ class Issuer:
         }
         claims = {name: value for name, value in claims.items() if value is not None}
         key: Any = self._other if self.foreign_key else self._key
-        if self.signs_with == "HS256":  # the public key taken for a shared secret
-            key = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if self.signs_with == "none":
-            key = None
-        token = jwt.encode(claims, key, algorithm=self.signs_with, headers={"kid": self.names_key or self.kid})
+        kid = self.names_key or self.kid
+        if self.signs_with == "RS256":
+            token = jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
+        else:
+            token = self._unsigned({"alg": self.signs_with, "kid": kid, "typ": "JWT"}, claims)
         return {"id_token": token, "access_token": "not used", "token_type": "Bearer"}
+
+    def _unsigned(self, head: dict[str, Any], claims: dict[str, Any]) -> str:
+        """A token without a signature, or with the public key taken for a shared secret."""
+        token = b".".join(base64.urlsafe_b64encode(msgspec.json.encode(part)).rstrip(b"=") for part in (head, claims))
+        secret = self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        signature = hmac.digest(secret, token, "sha256") if head["alg"] == "HS256" else b""
+        return (token + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
     async def _keys(self, _request: web.Request) -> web.Response:
         self.keys_asked += 1

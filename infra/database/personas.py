@@ -16,6 +16,7 @@ from infra.vault import Vault
 LIMIT = 50  # personas of one user
 CONTEXT = "personas.prompt"  # what a sealed prompt is sealed for
 SNAPSHOT_KEPT = dt.timedelta(days=2)  # no call is that long
+VERSION_DIGITS = 9
 NONE: tuple[int, str] = (-1, "")  # before every persona of a page
 
 _SQL = load(
@@ -167,7 +168,7 @@ class PersonaStore:
             UnknownPersona: it is no reference to a user's persona, or was taken days ago.
         """
         persona_id, _, version = reference.partition(".")
-        known = version.isascii() and version.isdigit()
+        known = version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS
         row = await self._pool.fetchrow(_SQL.taken, persona_id, int(version)) if known else None
         if row is None:
             raise UnknownPersona(reference)

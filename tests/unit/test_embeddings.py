@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,7 +111,7 @@ class Service:
         return TestServer(app)
 
 
-def settings(server: TestServer) -> Embeddings:
+def settings(server: BaseTestServer) -> Embeddings:
     return Embeddings(url=f"{server.make_url('/v1')}/", api_key="key", model="m")  # type: ignore[arg-type]
 
 

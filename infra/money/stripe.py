@@ -152,7 +152,7 @@ class StripeProcessor:
         return tuple(one for one in await self._since(since) if one.standing == "held")
 
     async def close(self) -> None:
-        await self._http.close_async()
+        await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def _since(self, since: dt.datetime, **more: str) -> list[Payment]:
         """Payments made since then, newest first, page by page."""

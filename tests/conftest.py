@@ -24,6 +24,9 @@ TEMPLATE = "test_template"
 async def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """The session's PostgreSQL, holding a template database with every migration applied."""
     async with hold(Postgres(tmp_path_factory.mktemp("postgres")), grace_s=0.2) as holding:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody pulls this server's plug
+            await _execute(holding.url, f"alter system set {name} = off")
+        await _execute(holding.url, "select pg_reload_conf()")
         await _execute(holding.url, f"create database {TEMPLATE}")
         await migrate.up(_other(holding.url, TEMPLATE))
         yield holding.url

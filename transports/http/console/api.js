@@ -14,7 +14,7 @@ export class Refused extends Error {
     this.kind = (problem.type ?? "").split("/").pop() || "unknown";
     this.detail = problem.detail ?? "";
     this.retryAfter = Number(retryAfter) || 0;
-    this.field = problem.field ?? /\$\.(\w+)/.exec(this.detail)?.[1] ?? null;
+    this.field = problem.field ?? null;
     this.problem = problem;
   }
 }
@@ -36,10 +36,12 @@ export async function ask(method, path, body, options = {}) {
   const sent = Date.now();
   let answer = await request(method, path, body, options);
   if (answer.status === 401 && !options.open) {
+    const refused = await refusal(answer);
+    if (refused.kind !== "not-authorised") throw refused; // a code or a password, not the session
     if (!(await renew(sent))) {
       ended();
       SIGNED_OUT.dispatchEvent(new Event("out"));
-      throw await refusal(answer);
+      throw refused;
     }
     answer = await request(method, path, body, options);
   }
@@ -55,12 +57,19 @@ export const patch = (path, body) => ask("PATCH", path, body);
 export const put = (path, body) => ask("PUT", path, body ?? {});
 export const remove = (path, body) => ask("DELETE", path, body);
 
+/** What is no JSON, such as a sound. */
+export async function fetched(path) {
+  const answer = await request("GET", path, undefined, {});
+  if (!answer.ok) throw await refusal(answer);
+  return answer.blob();
+}
+
 /** Every item of a list that comes in pages. For lists that are short by nature. */
 export async function all(path, query = {}) {
   const items = [];
   let after = null;
   do {
-    const page = await get(path, { ...query, limit: 100, after });
+    const page = await get(path, { ...query, after });
     items.push(...page.items);
     after = page.next ?? null;
   } while (after && items.length < 1000);

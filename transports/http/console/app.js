@@ -25,7 +25,6 @@ import { welcome } from "./views/welcome.js";
 
 route("/", home, { nav: "home" });
 route("/welcome", welcome, { nav: "home" });
-route("/ringing", ringAtOnce, { nav: "home" });
 route("/schedule", schedule, { nav: "schedule" });
 route("/schedule/new", book, { nav: "schedule" });
 route("/schedule/:scheduled", book, { nav: "schedule" });
@@ -44,10 +43,12 @@ route("/sign-in", signIn, { open: true, door: true });
 route("/sign-up", signUp, { open: true, door: true });
 route("/forgot", forgot, { open: true, door: true });
 route("/reset", reset, { open: true });
+route("/reset/:token", reset, { open: true }); // as the letter says
 route("/erasures/:erasure", erasure, { open: true });
 
 const RENEW_BEFORE_MS = 60_000;
 const SLOW_MS = 250;
+const SHORTCUT = location.pathname === "/call-me"; // the server lets no other site lead here
 const main = build(document.getElementById("app"));
 let leave = [];
 let showing = 0;
@@ -67,7 +68,7 @@ async function show({ first = false } = {}) {
   let shown;
   try {
     const place = { params: found.params, query: found.query, leaving: (end) => leaving.push(end), again: () => show() };
-    shown = await found.view(place);
+    shown = await (first && SHORTCUT ? ringAtOnce : found.view)(place);
   } catch (error) {
     if (error.status === 401) shown = null; // signed out meanwhile; the listener below leads on
     else shown = failed(error, () => show());
@@ -106,9 +107,7 @@ async function begin() {
       return;
     }
   }
-  if (location.pathname === "/call-me") { // the shortcut; reloading must not ring again
-    window.history.replaceState(null, "", "/#/ringing");
-  }
+  if (SHORTCUT) window.history.replaceState(null, "", "/#/"); // loading the page again must not ring again
   onSignedOut(() => go("/sign-in"));
   window.addEventListener("hashchange", () => show());
   await show({ first: true });

@@ -5,9 +5,9 @@ import { t } from "./i18n.js";
 
 /**
  * Ask before something that cannot be undone.
- * @returns {Promise<boolean>} whether the person said yes; Escape says no
+ * @returns {Promise<"yes"|"other"|false>} what the person said; Escape says no
  */
-export function sure({ title, text, action, danger = true }) {
+export function sure({ title, text, action, other, danger = true }) {
   return new Promise((resolve) => {
     const close = (answer) => () => { box.close(answer); };
     const box = h("dialog", { "aria-labelledby": "asked", "aria-describedby": "asked-more" },
@@ -15,10 +15,11 @@ export function sure({ title, text, action, danger = true }) {
       h("p", { id: "asked-more" }, text),
       h("div", { class: "actions" },
         h("button", { type: "button", class: danger ? "danger" : "primary", onclick: close("yes") }, action),
-        h("button", { type: "button", onclick: close("no"), autofocus: true }, t("dialog.keep"))));
+        other ? h("button", { type: "button", class: "quiet danger", onclick: close("other") }, other) : null,
+        h("button", { type: "button", onclick: close(""), autofocus: true }, t("dialog.keep"))));
     box.addEventListener("close", () => {
       box.remove();
-      resolve(box.returnValue === "yes");
+      resolve(box.returnValue || false);
     });
     document.body.append(box);
     box.showModal();

@@ -1,6 +1,6 @@
 // Money, times and lengths as people read them, in their language and time zone.
 
-import { language, t, tn } from "./i18n.js";
+import { language, t, tell, tn } from "./i18n.js";
 import { session } from "./session.js";
 
 export const zone = () => session.me?.zone || Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -8,6 +8,15 @@ export const zone = () => session.me?.zone || Intl.DateTimeFormat().resolvedOpti
 /** Micro-dollars as dollars. */
 export function money(micros) {
   return new Intl.NumberFormat(language(), { style: "currency", currency: "USD" }).format((micros ?? 0) / 1e6);
+}
+
+/** What a call cost; words while that is being settled. */
+export const cost = (call) => (call.cost_usd_micros === null ? t("call.settling") : money(call.cost_usd_micros));
+
+/** How a call stands or ended, in a sentence. The server's own knows most; in other languages ours is understood. */
+export function fate(call) {
+  if (language() === "en" && call.message && call.ended_at) return call.message;
+  return call.ended_reason ? tell("ended", call.ended_reason) : tell("state", call.state);
 }
 
 const shown = (options) => (iso) =>

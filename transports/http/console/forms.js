@@ -143,7 +143,7 @@ function clear(built, summary) {
 function show(error, built, summary) {
   const control = error instanceof Refused && error.field ? built.elements.namedItem(error.field) : null;
   if (control instanceof Element) {
-    complain(control, sentence(error).replace(/ - at `\$\.\w+`/, ""));
+    complain(control, sentence(error));
     control.focus();
     return;
   }

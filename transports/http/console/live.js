@@ -4,13 +4,14 @@ import { all, follow, get, post, remove } from "./api.js";
 import { say } from "./dialog.js";
 import { fill, h, icon } from "./dom.js";
 import { doing } from "./forms.js";
-import { clockExact, hue, length, money, monogram } from "./format.js";
+import { clockExact, fate, hue, length, money, monogram } from "./format.js";
 import { t } from "./i18n.js";
 import { costOf, priceNow } from "./prices.js";
 
 export const LIVE = new Set(["created", "authorising", "dialing", "ringing", "in_progress", "ending"]);
 const POLL_MS = 5000; // in case the stream of events is held up on its way
 const TICK_MS = 500;
+const SETTLED_MS = 30_000; // a call that takes longer to settle shows its cost in the history
 
 /**
  * The card of a live call.
@@ -89,31 +90,28 @@ class Card {
   moved(told) {
     const news = told?.call ?? told;
     if (!news?.state) return void this.read();
-    if (!LIVE.has(this.call.state)) return undefined;
+    const over = !LIVE.has(this.call.state);
+    if (over && news.state !== this.call.state) return undefined;
     this.call = { ...this.call, ...news };
-    if (news.cost_usd_micros !== undefined) this.cost = news.cost_usd_micros;
+    this.cost = news.cost_usd_micros ?? this.cost;
     this.draw();
-    if (!LIVE.has(this.call.state)) this.finish();
+    if (!over && !LIVE.has(news.state)) this.end();
+    if (!LIVE.has(news.state) && news.cost_usd_micros != null) this.stop(); // it is paid: nothing more will come
     return undefined;
   }
 
-  async finish() {
-    this.stop();
-    this.call = await get(`/v1/calls/${this.call.id}`).catch(() => this.call);
-    this.cost = this.call.cost_usd_micros ?? this.cost;
-    await this.script();
-    this.draw();
-    this.end();
-  }
-
+  /** The call is over; the stream goes on until it is settled, which may take a while. */
   end() {
     this.node.classList.add("over");
     for (const gone of [this.bar, this.left, this.node.querySelector(".stop-hint")]) gone.remove();
     fill(this.actions, this.over?.(this.call));
+    const late = setTimeout(() => { this.stop(); this.read(); }, SETTLED_MS);
+    this.stops.push(() => clearTimeout(late));
+    this.script();
   }
 
   metered(told) {
-    if (told?.cost_usd_micros !== undefined) this.cost = told.cost_usd_micros;
+    this.cost = told?.cost_usd_micros ?? this.cost;
     this.count();
   }
 
@@ -143,7 +141,7 @@ class Card {
   draw() {
     const { state } = this.call;
     this.node.dataset.state = state;
-    const words = LIVE.has(state) ? t(`state.${state}`) : this.call.message || t(`state.${state}`);
+    const words = LIVE.has(state) ? t(`state.${state}`) : fate(this.call);
     if (this.state.textContent !== words) this.state.textContent = words;
     this.count();
   }
@@ -155,6 +153,7 @@ class Card {
     const running = this.call.state === "in_progress" ? costOf(this.price, Math.max(1, seconds)) : 0; // until the server's next word
     this.meter.textContent = money(Math.max(this.cost ?? 0, running));
     this.bar.value = most ? Math.min(1, seconds / (most * 60)) : 0;
+    if (until) return;
     this.left.textContent = t("live.limit", { left: length(most * 60 - seconds), hold: money(this.call.hold_usd_micros) });
   }
 

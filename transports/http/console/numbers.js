@@ -13,6 +13,6 @@ export function tidy(written) {
 export function numberField(attributes = {}) {
   return field({
     name: "number", type: "tel", label: t("number.label"), hint: t("number.hint"), required: true, autocomplete: "tel",
-    inputmode: "tel", pattern: "(\\+|00)[\\d\\s().\\-\\/]{7,24}", maxlength: 28, placeholder: "+1 555 010 0123", "data-wrong": "number.wrong", ...attributes,
+    inputmode: "tel", pattern: "(\\+|00)[\\d\\s\\(\\)\\.\\/\\-]{7,24}", maxlength: 28, placeholder: "+1 555 010 0123", "data-wrong": "number.wrong", ...attributes,
   });
 }

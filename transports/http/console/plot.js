@@ -19,7 +19,7 @@ export function columns(rows, title) {
     return s("rect", { class: "bar", x: `${x}%`, width: `${step * 0.64}%`, y: HEIGHT - BASE - tall, height: tall, rx: 3 }, s("title", {}, `${row.label}: ${row.shown}`));
   });
   const every = Math.ceil(rows.length / 6);
-  const names = rows.map((row, at) => (at % every ? null : s("text", { x: `${at * step + step / 2}%`, y: HEIGHT - 6, "text-anchor": "middle" }, row.short ?? row.label)));
+  const names = rows.map((row, at) => (at % every ? null : s("text", { x: `${at ? at * step + step / 2 : 0}%`, y: HEIGHT - 6, "text-anchor": at ? "middle" : "start" }, row.short ?? row.label)));
   const top = rows.findIndex((row) => row.value === most);
   const peak = rows[top] ? s("text", { class: "peak", x: `${top * step + step / 2}%`, y: 12, "text-anchor": top < 2 ? "start" : top > rows.length - 3 && rows.length > 6 ? "end" : "middle" }, rows[top].shown) : null;
   return s("svg", { class: "plot", width: "100%", height: HEIGHT, role: "img", "aria-label": title },
@@ -36,10 +36,14 @@ export function lying(rows, title) {
   return h("div", { role: "group", "aria-label": title }, drawn);
 }
 
-/** A table. @param {string[]} heads @param {(string|Node)[][]} rows the first of each names its row */
-export function table(caption, heads, rows) {
+/**
+ * A table.
+ * @param {(string|Node)[][]} rows the first of each names its row
+ * @param {number} figures the first column of figures
+ */
+export function table(caption, heads, rows, figures = 1) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", {}, h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, heads.map((head, at) => h("th", { scope: "col", class: at ? "number" : null }, head)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, at) => (at ? h("td", { class: "number" }, cell) : h("th", { scope: "row" }, cell))))))));
+    h("table", {}, h("caption", { class: "unseen" }, caption),
+      h("thead", {}, h("tr", {}, heads.map((head, at) => h("th", { scope: "col", class: at >= figures ? "number" : null }, head)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell, at) => (at ? h("td", { class: at >= figures ? "number" : null }, cell) : h("th", { scope: "row" }, cell))))))));
 }

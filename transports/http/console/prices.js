@@ -2,11 +2,10 @@
 
 import { get } from "./api.js";
 
-/** The price in force: the newest whose time has come. */
+/** The price in force. */
 export function currentPrice(prices) {
-  const rows = prices?.items ?? (Array.isArray(prices) ? prices : prices ? [prices] : []);
-  const now = new Date().toISOString();
-  return rows.filter((row) => !row.since || row.since <= now).sort((a, b) => (b.since ?? "").localeCompare(a.since ?? ""))[0] ?? null;
+  const rows = prices?.items ?? [];
+  return rows.find((row) => row.in_force) ?? null;
 }
 
 /** What so many connected seconds cost. */

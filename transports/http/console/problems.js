@@ -24,7 +24,8 @@ const WAY_ON = {
 export function sentence(error) {
   if (error instanceof Unreachable) return t("problem.unreachable");
   const known = `problem.${error.kind ?? "unknown"}`;
-  if (error.retryAfter && error.status === 429) return t("problem.slow_down", { seconds: error.retryAfter });
+  if (error.retryAfter && error.kind === "too-many-requests") return t("problem.slow_down", { seconds: error.retryAfter });
+  if (error.kind === "invalid-field" && error.problem?.rule) return language() === "en" ? `${error.problem.rule}.` : t(known);
   // The server's sentence knows more than ours; in another language than its own, ours is better understood.
   if (error.detail && (language() === "en" || !has(known))) return error.detail;
   if (has(known)) return t(known);

@@ -45,7 +45,6 @@ function booking({ every, days, until, retry, spacing, ...body }) {
   body.repeat = every === "never" ? null : { every, ...(every === "week" && days?.length ? { days } : {}), ...(until ? { until } : {}) };
   const times = Number(retry);
   body.retries = times ? { busy: times, no_answer: times, voicemail: 0, spacing_minutes: Number(spacing) } : null;
-  for (const name of ["repeat", "retries"]) if (!body[name]) delete body[name];
   return body;
 }
 

@@ -4,7 +4,7 @@ import { all, get, post } from "../api.js";
 import { ask as dialog, say } from "../dialog.js";
 import { h, icon } from "../dom.js";
 import { field, form } from "../forms.js";
-import { length, money, spokenLength, when } from "../format.js";
+import { cost, fate, length, money, spokenLength, when } from "../format.js";
 import { t } from "../i18n.js";
 import { LIVE, line, liveCall } from "../live.js";
 import { disc } from "./home.js";
@@ -28,7 +28,7 @@ const crumb = () => h("p", { class: "crumb" }, h("a", { href: "#/calls" }, t("na
 
 function head(call) {
   return h("div", { class: "call-head" }, disc(call.persona ?? {}),
-    h("div", {}, h("h1", {}, t("call.title", { name: call.persona?.name ?? t("live.title") })), h("p", { class: "lead" }, call.message || t(`state.${call.state}`))),
+    h("div", {}, h("h1", {}, t("call.title", { name: call.persona?.name ?? t("live.title") })), h("p", { class: "lead" }, fate(call))),
     h("a", { class: "button", href: call.persona ? `#/schedule/new?persona=${call.persona.id}` : "#/schedule/new" }, icon("clock"), t("call.again")));
 }
 
@@ -36,7 +36,7 @@ function facts(call) {
   const rows = [
     ["call.when", when(call.created_at)],
     ["call.length", h("span", { title: spokenLength(call.duration_seconds) }, call.duration_seconds ? length(call.duration_seconds) : "–")],
-    ["call.cost", money(call.cost_usd_micros)],
+    ["call.cost", cost(call)],
     ["call.held", money(call.hold_usd_micros)],
     ["call.number", call.number],
     ["call.how", t(call.scheduled_id ? "history.scheduled" : "history.now")],
@@ -59,7 +59,7 @@ function transcript(call, turns, mark) {
     if (String(turn.number) === mark) built.classList.add("marked");
     return built;
   });
-  return h("section", { "aria-labelledby": "said-here" }, h("h2", { id: "said-here" }, t("live.transcript")),
+  return h("section", { "aria-labelledby": "said-here" }, h("h2", { id: "said-here" }, t("call.transcript")),
     rows.length ? h("ol", { class: "script" }, rows) : h("p", { class: "hint" }, none));
 }
 

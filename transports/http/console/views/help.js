@@ -19,25 +19,25 @@ export async function help({ query }) {
       h("ul", { class: "rows" }, rows(lines).map(helpline))),
     h("section", { "aria-labelledby": "stopping" }, h("h2", { id: "stopping" }, t("help.stop")), h("p", {}, t("help.stop_text"))),
     h("section", { "aria-labelledby": "ai" }, h("h2", { id: "ai" }, t("help.ai")), h("p", {}, t("help.ai_text"))),
-    policy("retention", rows(keeping), ["help.data", "help.kept"], (row) => [row.data ?? row.what ?? row.class ?? row.name, row.kept ?? row.period ?? row.text ?? daysOf(row)]),
-    policy("subprocessors", rows(others), ["help.who", "help.why"], (row) => [row.name, row.purpose ?? row.why ?? row.what ?? ""]));
+    policy("retention", rows(keeping), ["help.data", "help.kept"], (row) => [row.data, row.kept]),
+    policy("subprocessors", rows(others), ["help.who", "help.why"], (row) => [row.name, row.purpose]));
 }
 
-const rows = (list) => list.items ?? list.lines ?? (Array.isArray(list) ? list : []);
-const daysOf = (row) => (row.days === undefined || row.days === null ? "" : t("help.days", { count: row.days }));
+const rows = (list) => list.items ?? [];
 
 function helpline(one) {
-  const number = one.number ?? one.phone;
+  const { number } = one;
   return h("li", { class: "booked" },
-    h("div", {}, h("p", { class: "row-title" }, h("strong", {}, one.name)), h("p", { class: "hint" }, [one.country, one.hours, one.text ?? one.note].filter(Boolean).join(" · "))),
+    h("div", {}, h("p", { class: "row-title" }, h("strong", {}, one.name)), h("p", { class: "hint" }, [one.country, one.hours].filter(Boolean).join(" · "))),
     h("div", { class: "actions" }, number ? h("a", { class: "button primary", href: `tel:${String(number).replace(/[^+\d]/g, "")}` }, number) : null,
+      one.emergency ? h("a", { class: "button", href: `tel:${one.emergency}` }, t("help.emergency", { number: one.emergency })) : null,
       one.url ? h("a", { class: "button", href: one.url, rel: "noreferrer" }, t("help.site")) : null));
 }
 
 function policy(name, list, heads, cells) {
   if (!list.length) return null;
   return h("section", { "aria-labelledby": name }, h("h2", { id: name }, t(`help.${name}`)), h("p", {}, t(`help.${name}_text`)),
-    table(t(`help.${name}`), heads.map((key) => t(key)), list.map(cells)));
+    table(t(`help.${name}`), heads.map((key) => t(key)), list.map(cells), 2));
 }
 
 /** The country of this browser's language, if it says one. */

@@ -3,7 +3,7 @@
 import { all, get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { doing, field } from "../forms.js";
-import { clock, dayLong, length, money, spokenLength, zone } from "../format.js";
+import { clock, cost, dayLong, length, spokenLength, zone } from "../format.js";
 import { t } from "../i18n.js";
 import { LIVE } from "../live.js";
 import { midnight } from "../midnight.js";
@@ -95,7 +95,7 @@ function item(call) {
     disc(call.persona ?? {}),
     h("span", {}, h("strong", {}, call.persona?.name ?? t("live.title")), h("small", {}, told)),
     live ? h("span", { class: "tag lamp" }, t("history.live"))
-      : h("span", { class: "sums" }, h("span", {}, money(call.cost_usd_micros)), h("small", { title: spokenLength(call.duration_seconds) }, call.duration_seconds ? length(call.duration_seconds) : "–"))));
+      : h("span", { class: "sums" }, h("span", {}, cost(call)), h("small", { title: spokenLength(call.duration_seconds) }, call.duration_seconds ? length(call.duration_seconds) : "–"))));
 }
 
 /** How a call ended, in two words. */

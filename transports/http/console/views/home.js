@@ -1,13 +1,13 @@
 // Home: who may call, and the one tap that makes the phone ring; or the call that is going on.
 
-import { Refused, all, get, onceKey, post } from "../api.js";
+import { all, get, onceKey, post } from "../api.js";
 import { fill, h, icon } from "../dom.js";
 import { doing } from "../forms.js";
 import { hue, money, monogram, when } from "../format.js";
 import { t } from "../i18n.js";
 import { LIVE, liveCall } from "../live.js";
 import { currentPrice } from "../prices.js";
-import { notice } from "../problems.js";
+import { notice, sentence } from "../problems.js";
 import { go } from "../router.js";
 import { session } from "../session.js";
 import { mayBeCalled } from "./welcome.js";
@@ -24,7 +24,6 @@ export async function home(place) {
 
 /** `/call-me`, the shortcut of the installed app: the first favourite calls, at once. */
 export async function ringAtOnce(place) {
-  window.history.replaceState(null, "", "/#/");
   const [contacts, personas, live] = await Promise.all([all("/v1/contacts"), all("/v1/personas"), liveNow()]);
   const root = h("div", { class: "home" });
   if (live) {
@@ -43,7 +42,8 @@ export async function ringAtOnce(place) {
 }
 
 /** Make the phone ring. The key makes a repeated request the same call. */
-export const ring = (persona, key = onceKey()) => post("/v1/calls", persona ? { persona: persona.id } : {}, { key });
+const ring = (persona, key = onceKey(), more = {}) =>
+  post("/v1/calls", { persona: persona.id, max_minutes: persona.max_minutes, ...more }, { key });
 
 async function liveNow() {
   const { items } = await get("/v1/calls", { limit: 5 });
@@ -54,12 +54,12 @@ async function liveNow() {
 async function readiness() {
   const [numbers, methods, prices, booked] = await Promise.all([
     all("/v1/numbers"), all("/v1/payment-methods").catch(() => null), get("/v1/prices").catch(() => null),
-    get("/v1/scheduled-calls", { limit: 20 }).catch(() => ({ items: [] }))]);
+    get("/v1/scheduled-calls", { state: "coming", limit: 5 }).catch(() => ({ items: [] }))]);
   const missing = [];
   if (!mayBeCalled()) missing.push(["welcome", "home.need_consent"]);
   if (!numbers.some((number) => number.verified_at)) missing.push(["welcome", "home.need_number"]);
   if (methods && !methods.length) missing.push(["payments", "home.need_card"]);
-  const next = booked.items.filter((one) => ["pending", "holding", "held"].includes(one.state)).sort((a, b) => a.due_at.localeCompare(b.due_at))[0];
+  const next = booked.items.find((one) => ["pending", "holding", "held"].includes(one.state)); // the soonest is first
   return { missing, price: currentPrice(prices), next };
 }
 
@@ -71,20 +71,16 @@ function favourites(contacts, personas) {
 function choose(root, people, facts, place) {
   const said = h("div", { class: "said" });
   const [first, ...others] = people;
-  const call = (persona) => async ({ currentTarget }) => {
-    const key = onceKey();
-    await doing(currentTarget, said, async () => {
-      try {
-        const made = await ring(persona, key);
-        showCall(root, made, place);
-        root.querySelector("h1")?.focus();
-      } catch (error) {
-        if (error instanceof Refused && error.kind === "already-on-call") return place.again();
-        throw error;
-      }
-      return undefined;
-    });
-  };
+  const call = (persona, more) => ({ currentTarget }) => doing(currentTarget, said, async () => {
+    try {
+      showCall(root, await ring(persona, onceKey(), more), place);
+      root.querySelector("h1").focus();
+    } catch (error) {
+      if (error.kind === "already-on-call") await place.again();
+      else if (error.kind === "quiet-hours" && !more) fill(said, anyway(error, call(persona, { outside_hours: true })));
+      else throw error;
+    }
+  });
   const hello = session.me.name ? t("home.title_name", { name: session.me.name }) : t("home.title");
   fill(root,
     h("h1", {}, hello),
@@ -97,6 +93,10 @@ function choose(root, people, facts, place) {
     facts.next ? h("p", { class: "aside" }, icon("clock"), " ", t("home.next", { name: facts.next.persona.name ?? "", when: when(facts.next.due_at) }), " ",
       h("a", { href: "#/schedule" }, t("home.see_schedule"))) : h("p", { class: "aside" }, h("a", { href: "#/schedule/new" }, t("home.book"))));
 }
+
+/** Quiet hours bind whoever sells; somebody who asks to be called now has to say so (CMB-04). */
+const anyway = (error, call) => h("div", { class: "notice", role: "alert" }, h("p", {}, sentence(error)),
+  h("div", { class: "actions" }, h("button", { type: "button", class: "primary", onclick: call }, t("home.anyway"))));
 
 function todo(missing) {
   const rows = missing.map(([where, words]) => h("li", {}, h("a", { href: `#/${where}` }, t(words))));

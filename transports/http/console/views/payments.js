@@ -22,7 +22,6 @@ export async function payments({ again }) {
     h("section", { "aria-labelledby": "statement" }, h("h2", { id: "statement" }, t("payments.statement")), paid(statement)));
 }
 
-const isDefault = (method) => Boolean(method.default ?? method.is_default);
 const named = (method) => t("payments.card", { brand: (method.brand ?? "").replace(/^./, (letter) => letter.toUpperCase()), last4: method.last4 });
 
 function card(method, said, again) {
@@ -40,20 +39,20 @@ function card(method, said, again) {
     say(told?.warning ?? t("payments.removed", { name }));
     await again();
   });
-  const expires = `${String(method.expires_month ?? method.exp_month).padStart(2, "0")}/${method.expires_year ?? method.exp_year}`;
+  const expires = `${String(method.expires_month).padStart(2, "0")}/${method.expires_year}`;
   return h("li", { class: "booked" },
     h("span", { class: "plastic", "aria-hidden": "true" }, (method.brand ?? "card").slice(0, 4)),
-    h("div", {}, h("p", { class: "row-title" }, h("strong", {}, name), " ", isDefault(method) ? h("span", { class: "tag" }, t("payments.default")) : null),
+    h("div", {}, h("p", { class: "row-title" }, h("strong", {}, name), " ", method.default ? h("span", { class: "tag" }, t("payments.default")) : null),
       h("p", { class: "hint" }, t("payments.expires", { when: expires }))),
     h("div", { class: "actions" },
-      isDefault(method) ? null : h("button", { type: "button", onclick: first, "aria-label": t("payments.make_default_name", { name }) }, t("payments.make_default")),
+      method.default ? null : h("button", { type: "button", onclick: first, "aria-label": t("payments.make_default_name", { name }) }, t("payments.make_default")),
       h("button", { type: "button", class: "quiet danger", onclick: drop, "aria-label": t("payments.remove_name", { name }) }, t("payments.remove"))));
 }
 
 /** How many booked calls a card may be needed for. */
 async function waitingCalls() {
-  const { items } = await get("/v1/scheduled-calls", { limit: 100 }).catch(() => ({ items: [] }));
-  return items.filter((one) => ["pending", "holding", "held"].includes(one.state)).length;
+  const { items } = await get("/v1/scheduled-calls", { state: "coming", limit: 100 }).catch(() => ({ items: [] }));
+  return items.length;
 }
 
 function adding(again) {
@@ -85,12 +84,12 @@ function pricing(price) {
 }
 
 function paid(statement) {
-  const rows = statement.items ?? statement.lines ?? [];
+  const rows = statement.items;
   if (!rows.length) return h("p", { class: "hint" }, t("payments.nothing"));
   const body = (items) => items.map((row) => [
     when(row.at),
     what(row),
-    h("span", { class: row.kind }, money(row.usd_micros ?? row.amount_usd_micros)),
+    h("span", { class: row.kind }, money(row.usd_micros)),
   ]);
   const place = h("div");
   const shown = [...rows];
@@ -98,12 +97,12 @@ function paid(statement) {
   const more = h("button", { type: "button" }, t("list.older"));
   const said = h("div");
   const draw = () => {
-    fill(place, table(t("payments.statement"), [t("payments.when"), t("payments.what"), t("payments.amount")], body(shown)));
+    fill(place, table(t("payments.statement"), [t("payments.when"), t("payments.what"), t("payments.amount")], body(shown), 2));
     more.hidden = !next;
   };
   more.addEventListener("click", () => doing(more, said, async () => {
     const page = await get("/v1/ledger", { limit: 20, after: next });
-    shown.push(...(page.items ?? page.lines ?? []));
+    shown.push(...page.items);
     next = page.next;
     draw();
   }));
@@ -113,6 +112,5 @@ function paid(statement) {
 
 function what(row) {
   const words = tell("paid", row.kind);
-  const call = row.call_id ?? row.call;
-  return call ? h("a", { href: `#/calls/${call}` }, words) : words;
+  return row.call ? h("a", { href: `#/calls/${row.call}` }, words) : words;
 }

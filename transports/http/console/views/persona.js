@@ -1,21 +1,21 @@
 // One persona of one's own: make it, change it, delete it.
 
-import { all, get, patch, post, remove } from "../api.js";
+import { all, fetched, get, patch, post, remove } from "../api.js";
 import { say, sure } from "../dialog.js";
-import { h } from "../dom.js";
+import { fill, h } from "../dom.js";
 import { doing, field, form } from "../forms.js";
 import { languageName } from "../format.js";
 import { language, t } from "../i18n.js";
 import { go } from "../router.js";
 
-const SPOKEN = ["en", "tr", "ko", "de", "es", "fr", "it", "nl"];
+const SPOKEN = ["en-us", "en-gb", "tr", "ko", "de", "es", "fr", "it", "nl"];
 
 /** The form of a new persona, or of the one in the address. */
 export async function persona({ params }) {
   const [voices, known] = await Promise.all([all("/v1/voices"), params.persona ? get(`/v1/personas/${params.persona}`) : null]);
-  const given = known ?? { language: language(), max_minutes: 15 };
+  const given = known ?? { language: language() === "en" ? SPOKEN[0] : language(), max_minutes: 15 };
   const send = async (filled) => {
-    const body = { description: "", ...filled };
+    const body = { description: "", voice: "", ...filled }; // what was emptied is to be empty
     const kept = known ? await patch(`/v1/personas/${known.id}`, body) : await post("/v1/personas", body);
     say(t("persona.saved", { name: kept.name }));
     go("/personas");
@@ -40,10 +40,20 @@ function spoken(voices, now) {
 }
 
 function voicePicker(voices, now) {
-  const words = (voice) => [voice.name ?? voice.id, voice.language && languageName(voice.language), voice.description].filter(Boolean).join(" · ");
-  const options = voices.map((voice) => [voice.id, words(voice)]);
+  const words = (voice) => [voice.name, voice.language && languageName(voice.language), voice.category].filter(Boolean).join(" · ");
+  const options = [["", t("persona.voice_own")], ...voices.map((voice) => [voice.id, words(voice)])];
   if (now && !voices.some((voice) => voice.id === now)) options.push([now, now]);
-  return field({ name: "voice", label: t("persona.voice"), options, value: now ?? voices[0]?.id, hint: t("persona.voice_hint") });
+  const said = h("div");
+  const play = ({ currentTarget }) => doing(currentTarget, said, async () => {
+    const chosen = picker.querySelector("select").value;
+    const address = URL.createObjectURL(await fetched(`/v1/voices/${encodeURIComponent(chosen)}/preview`));
+    await new Audio(address).play();
+  });
+  const hear = h("button", { type: "button", hidden: !now, onclick: play }, t("persona.voice_hear"));
+  const picker = field({ name: "voice", label: t("persona.voice"), options, value: now ?? "", hint: t("persona.voice_hint"),
+    onchange: ({ target }) => { hear.hidden = !target.value; fill(said); } });
+  picker.append(h("p", { class: "hear" }, hear), said);
+  return picker;
 }
 
 function deleting(known) {

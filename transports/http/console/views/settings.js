@@ -23,6 +23,7 @@ export async function settings({ again }) {
     section("consents", consents(again)),
     section("keeping", keeping()),
     section("password", password()),
+    section("factor", factor(again)),
     section("sessions", signedIn(sessions, again)),
     section("data", yourData()),
     section("erase", erasing()));
@@ -132,6 +133,27 @@ function password() {
     field({ name: "new", type: "password", label: t("sign.new_password"), required: true, minlength: 10, maxlength: 200, autocomplete: "new-password", hint: t("sign.password_hint") }));
 }
 
+/** The second factor: an authenticator app whose code every sign-in then asks for. */
+function factor(again) {
+  const said = h("div");
+  const code = () => field({ name: "code", label: t("number.code"), required: true, inputmode: "numeric", autocomplete: "one-time-code", class: "code", pattern: "[0-9]{6}", maxlength: 6, "data-wrong": "number.code_wrong" });
+  const close = (box) => h("button", { type: "button", onclick: box }, t("dialog.cancel"));
+  const refresh = async () => { session.me = await get("/v1/me"); again(); };
+  const add = ({ currentTarget }) => doing(currentTarget, said, async () => {
+    const offered = await post("/v1/me/second-factor");
+    dialog(t("factor.add"), (shut) => form({
+      action: t("number.prove"), secondary: close(shut),
+      send: async (given) => { await post("/v1/me/second-factor/confirm", given); shut(); say(t("factor.added")); await refresh(); },
+    }, h("p", {}, t("factor.how")), h("p", {}, h("a", { href: offered.uri }, t("factor.open"))), h("p", { class: "long" }, h("code", {}, offered.secret)), code()));
+  });
+  const drop = () => dialog(t("factor.remove"), (shut) => form({
+    action: t("factor.remove"), danger: true, secondary: close(shut),
+    send: async (given) => { await remove("/v1/me/second-factor", given); shut(); say(t("factor.removed")); await refresh(); },
+  }, field({ name: "password", type: "password", label: t("sign.password"), required: true, autocomplete: "current-password" }), code()));
+  const { second_factor: on } = session.me;
+  return [h("p", {}, t(on ? "factor.on" : "factor.off")), h("button", { type: "button", onclick: on ? drop : add }, t(on ? "factor.remove" : "factor.add")), said];
+}
+
 function signedIn(sessions, again) {
   const said = h("div");
   const out = (one) => ({ currentTarget }) => doing(currentTarget, said, async () => {
@@ -140,9 +162,9 @@ function signedIn(sessions, again) {
     return again();
   });
   const row = (one) => h("li", { class: "booked" },
-    h("div", {}, h("p", { class: "row-title" }, h("strong", {}, device(one.user_agent ?? one.agent ?? one.name)), " ", one.current ? h("span", { class: "tag" }, t("settings.this_session")) : null),
-      h("p", { class: "hint" }, [when(one.seen_at ?? one.last_used_at ?? one.created_at), one.ip].filter(Boolean).join(" · "))),
-    h("div", { class: "actions" }, h("button", { type: "button", class: "quiet", onclick: out(one), "aria-label": t("settings.end_session_name", { name: device(one.user_agent ?? one.agent ?? one.name), when: when(one.created_at) }) }, t("settings.end_session"))));
+    h("div", {}, h("p", { class: "row-title" }, h("strong", {}, device(one.agent)), " ", one.current ? h("span", { class: "tag" }, t("settings.this_session")) : null),
+      h("p", { class: "hint" }, [when(one.seen_at), one.ip].filter(Boolean).join(" · "))),
+    h("div", { class: "actions" }, h("button", { type: "button", class: "quiet", onclick: out(one), "aria-label": t("settings.end_session_name", { name: device(one.agent), when: when(one.created_at) }) }, t("settings.end_session"))));
   const here = ({ currentTarget }) => doing(currentTarget, said, async () => { await remove("/v1/sessions/current"); leave(); });
   const everywhere = ({ currentTarget }) => doing(currentTarget, said, async () => { await remove("/v1/sessions"); leave(); });
   return [said, h("ul", { class: "rows" }, sessions.map(row)),

@@ -1,6 +1,6 @@
 // Coming in: sign in, sign up, a forgotten password.
 
-import { get, patch, post } from "../api.js";
+import { get, post } from "../api.js";
 import { say } from "../dialog.js";
 import { h } from "../dom.js";
 import { field, form } from "../forms.js";
@@ -18,14 +18,24 @@ const password = (fresh, name = "password") => field({
 /** Sign in; leads on to where the person was going. */
 export async function signIn({ query, again }) {
   const next = query.get("next") ?? "/";
+  const factor = field({ name: "code", label: t("sign.code"), hint: t("sign.code_hint"), inputmode: "numeric", autocomplete: "one-time-code", class: "code", maxlength: 10, optional: false });
+  factor.hidden = true; // until the server asks for it
   const send = async (given) => {
-    began(await post("/v1/sessions", given, { open: true }));
+    try {
+      began(await post("/v1/sessions", given, { open: true }));
+    } catch (error) {
+      if (error.kind?.startsWith("second-factor")) {
+        factor.hidden = false;
+        factor.querySelector("input").focus();
+      }
+      throw error;
+    }
     await speak(session.me.language);
     go(next.startsWith("/") ? next : "/");
   };
   const forgotten = h("a", { href: "#/forgot" }, t("sign.forgot"));
   return door(t("sign.in"), again,
-    form({ send, action: t("sign.in"), secondary: forgotten }, email(), password(false)),
+    form({ send, action: t("sign.in"), secondary: forgotten }, email(), password(false), factor),
     await others(),
     h("p", { class: "aside" }, t("sign.no_account"), " ", h("a", { href: "#/sign-up" }, t("sign.up"))));
 }
@@ -35,8 +45,7 @@ export async function signUp({ again }) {
   const send = async ({ adult, service, calls, transcripts, recording, ...given }) => {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     const consents = { service, calls, transcripts, recording };
-    began(await post("/v1/accounts", { ...given, zone, adult, consents }, { open: true }));
-    if (session.me.language !== language()) session.me = await patch("/v1/me", { language: language() });
+    began(await post("/v1/accounts", { ...given, zone, language: language(), adult, consents }, { open: true }));
     go("/welcome");
   };
   return door(t("sign.up"), again,
@@ -73,8 +82,8 @@ export async function forgot({ again }) {
 }
 
 /** Set a new password with the code or link that came by mail. */
-export async function reset({ query, again }) {
-  const code = query.get("token");
+export async function reset({ params, again }) {
+  const code = params.token;
   const send = async ({ token, password: chosen }) => {
     await post("/v1/password-resets/complete", { token: code ?? token, password: chosen }, { open: true });
     say(t("reset.done"));
@@ -89,8 +98,7 @@ async function others() {
   const { items = [] } = await get("/v1/oidc").catch(() => ({}));
   if (!items.length) return null;
   const buttons = items.map((one) => {
-    const name = one.provider ?? one.name ?? one.id;
-    return h("a", { class: "button", href: `/v1/oidc/${encodeURIComponent(name)}/start` }, t("sign.with", { name: one.title ?? name }));
+    return h("a", { class: "button", href: `/v1/oidc/${encodeURIComponent(one.provider)}/start` }, t("sign.with", { name: one.title }));
   });
   return h("div", { class: "others" }, h("p", { class: "hint" }, t("sign.or")), buttons);
 }

@@ -5,7 +5,6 @@ import { fill, h } from "../dom.js";
 import { field } from "../forms.js";
 import { date, minutes, money, zone } from "../format.js";
 import { t } from "../i18n.js";
-import { midnight } from "../midnight.js";
 import { columns, lying, table } from "../plot.js";
 import { notice } from "../problems.js";
 
@@ -39,7 +38,7 @@ export async function usage() {
 async function figures({ measure, span }) {
   const today = new Intl.DateTimeFormat("en-CA", { timeZone: zone() }).format(new Date());
   const first = new Date(Date.parse(today) - (SPANS[span] - 1) * 86_400_000).toISOString().slice(0, 10);
-  const range = { from: midnight(first, zone()), to: midnight(today, zone(), 1) };
+  const range = { from: first, to: today }; // days of the person's own zone, both included
   const by = span === "year" ? "month" : "day";
   const [times, people] = await Promise.all([get("/v1/usage", { by, ...range }), get("/v1/usage", { by: "persona", ...range })]);
   const { totals } = times;

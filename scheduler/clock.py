@@ -34,6 +34,7 @@ MARGIN_S = 1.0  # a holder stops this long before others may begin
 WARM_S = 5.0
 WARM_AHEAD = dt.timedelta(seconds=30)
 RETRY_S = 0.5
+STOP_SECONDS = 5.0
 PERIODS_S = {
     "holds": 1.0,
     "lost": 1.0,
@@ -76,6 +77,9 @@ class SchedulerActor(Actor):
         self._lease: Lease | None = None
         self._lease_until = 0.0
         self._failures = 0
+        self._known: set[str] = set()
+        self._stopping = False
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         self._clock = AsyncIOScheduler(
@@ -93,10 +97,15 @@ class SchedulerActor(Actor):
         self._next_due(0.0)
 
     async def stop(self, reason: str) -> None:
+        self._stopping = True
+        self._clock.remove_all_jobs()
+        if self._under_way:  # a claim that is cut off here would wait for its lease to run out
+            await asyncio.wait(self._under_way, timeout=STOP_SECONDS)
         self._clock.shutdown(wait=False)
         await self._dialer.close()
         if self._lease is not None:
-            await self._guarded("let_go", lambda: self._leases.let_go(self._lease))  # type: ignore[arg-type]
+            lease = self._lease
+            await self._guarded("let_go", lambda: self._leases.let_go(lease))
 
     async def receive(self, message: Message) -> Message | None:
         return None
@@ -122,18 +131,25 @@ class SchedulerActor(Actor):
 
     async def _due(self) -> None:
         delay_s = await self._guarded("due", self._sweeps.due)
-        if self._clock.running:
+        if not self._stopping:
             self._next_due(RETRY_S if delay_s is None else delay_s)
 
     async def _guarded(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """What cannot be done now is done the next time; nothing stops the clock."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
         try:
             return await work()
         except AWAY as error:
             log.debug("scheduler_waits", what=name, error=repr(error))
-        except Exception:
+        except Exception as error:
             self._failures += 1
-            log.exception("scheduler_failed", what=name)
+            known = repr(error) in self._known  # a traceback once; it may come again every second
+            self._known.add(repr(error))
+            log.error("scheduler_failed", what=name, error=repr(error), exc_info=not known)
+        finally:
+            self._under_way.discard(task)
         return None
 
     async def _renew(self) -> None:

@@ -161,9 +161,12 @@ class Dialer:
             else:
                 await self._not_now(due, dt.timedelta(seconds=max(1, refusal.retry_after)))
         except CarrierRefused as error:
-            self._counts["dropped"] += 1
             log.warning("dial_refused", scheduled=due.id, error=str(error))
-            await self._store.drop(due, "carrier-refused", REFUSED_NOTE)
+            if due.again:  # its list was refused, perhaps: that says nothing about the call
+                await self._unknown(due, repr(error))
+            else:
+                self._counts["dropped"] += 1
+                await self._store.drop(due, "carrier-refused", REFUSED_NOTE)
         except CarrierDown as error:
             after = error.retry_after if isinstance(error, CarrierBusy) else None
             await self._not_now(due, dt.timedelta(seconds=after) if after else SOON)

@@ -116,12 +116,7 @@ async def trial(one: Trial, seed: int = 1) -> Result:
             due = await book(base.database, one, first)
             for name in NODES:
                 await nodes.start(name)
-            killer = asyncio.create_task(kill(nodes, one, first, seed))
-            try:
-                await wait_dialed(base, one, first)
-            finally:
-                killer.cancel()
-                await asyncio.gather(killer, return_exceptions=True)
+            await asyncio.gather(kill(nodes, one, first, seed), wait_dialed(base, one, first))
             dials, faults = await read_dials(url)
             rows = {r["state"]: r["n"] for r in await base.fetch(
                 "select state, count(*) as n from scheduled_calls group by state")}  # fmt: skip

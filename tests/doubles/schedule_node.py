@@ -54,7 +54,10 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=1.0)
     parser.add_argument("--settle", type=float, default=0.5)
     told = parser.parse_args()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead
     TwilioCarrier("AC" + "0" * 32, "token", api_url=told.exchange)  # loads what it loads on first use
     lifeline, mine = os.pipe()

@@ -211,10 +211,16 @@ async def front(
         pool(database_url, max_size=4) as connections,
         System("gateway") as system,
         limiting(told.limits, cache) as limiter,
+        contextlib.AsyncExitStack() as stack,
     ):
         reference = await system.spawn(ActorSpec(lambda: keeper, "hosts"))
         board = Switchboard.of(told, connections, Carrier(), system, reference.address)
         services = Services.of(told, connections, board, announcements, limiter, parts_of(told, "db", "cache"))
+        identity = services.identity
+        for close in (services.money.close, services.voices.close, services.passages.close, identity.accounts.close):
+            stack.push_async_callback(close)
+        stack.push_async_callback(identity.oidc.close)
+        stack.push_async_callback(identity.verifier.close)
         if people is not None:
             services = replace(services, sessions=people)
         services = dress(services)

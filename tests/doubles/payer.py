@@ -28,7 +28,7 @@ from tests.doubles.front import Front, People, front
 from tests.doubles.processor import ProcessorModel
 from transports.http.services import Services
 
-ALWAYS = {"compliance_quiet_until": "00:00", "compliance_quiet_from": "23:59"}
+ALWAYS = {"compliance_quiet_until": "00:00", "compliance_quiet_from": "23:59", "compliance_attempts_a_day": 100}
 SOON = dt.timedelta(0)
 _numbers = itertools.count(1)
 

@@ -9,11 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     AggregatedTextFrame,
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     Frame,
+    InputDTMFFrame,
     InterruptionFrame,
     TranscriptionFrame,
     TTSTextFrame,
@@ -23,9 +25,11 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from bots.conversation import Conversation, Engines
+from bots.conversation import Conversation, Engines, Outside
 from bots.cues import Cue, UtteranceEndFrame
 from bots.dialogue import Patience
+from bots.house import Facts, House
+from bots.meter import Meter
 from bots.models.port import Delta, Done, Model, Request, Text
 from bots.personas.persona import load, parse
 from bots.record import Record, Turn
@@ -96,10 +100,12 @@ class Mouth(Passing):
         self.dead = False  # swallows every word
         self.played: list[str] = []
         self.speaking = False
+        self.interrupted = 0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await FrameProcessor.process_frame(self, frame, direction)
         if isinstance(frame, InterruptionFrame):
+            self.interrupted += 1
             await self._silence()
         elif isinstance(frame, TTSTextFrame):
             if self.dead:
@@ -196,7 +202,9 @@ class Talk:
         flow: dict[str, Any] | None = None,
         model: Model | None = None,
         patience: Patience | None = None,
-        limit_seconds: float = 60.0,
+        limit_seconds: float | Meter = 60.0,
+        facts: Facts | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self.journal = Entries()
         self.record = Record(self.journal, turns, flow)
@@ -204,10 +212,12 @@ class Talk:
         loaded = parse(MODEL_PERSONA) if persona == "free" else load(persona)
         self.brain = ScriptedBrain(loaded, {}, self.record.flow)
         taker: Any = Taker()
-        engines = Engines(taker, self.listener, Voice(name="voice"), self.brain, model)
+        house = House(self.brain, facts)
+        engines = Engines(taker, self.listener, Voice(name="voice"), self.brain, model, house=house)
         self.recorder = Recorder(folder, 1)
         self.folder = folder
-        self.conversation = Conversation(self.line, engines, self.record, self.recorder, patience, limit_seconds)
+        limits = (patience, limit_seconds, outside)
+        self.conversation = Conversation(self.line, engines, self.record, self.recorder, *limits)
         self.running: asyncio.Task[str]
         self.closing: list[str] = []
 
@@ -255,6 +265,10 @@ class Talk:
         now = time.monotonic()
         timing = TurnTiming(now, now, True, now, now, now)
         await self._push(FalseStart(timing=timing) if brief else TurnEnded(timing=timing))
+
+    async def presses(self, key: KeypadEntry) -> None:
+        """The caller presses a key."""
+        await self._push(InputDTMFFrame(button=key))
 
     async def says(self, text: str | None, *, brief: bool = False) -> None:
         await self.starts_speaking()

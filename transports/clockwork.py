@@ -70,7 +70,7 @@ async def clockwork(
 
     try:
         yield [
-            ActorSpec(lambda: Reconciler(settings, CallStore(pool)), "reconciler", restart="permanent"),
+            ActorSpec(lambda: Reconciler(settings, CallStore(pool), vault), "reconciler", restart="permanent"),
             ActorSpec(scheduler, "scheduler", restart="permanent"),
             ActorSpec(settler, "settler", restart="permanent"),
             ActorSpec(lambda: Bookkeeper(money, Inbox(pool)), "bookkeeper", restart="permanent"),

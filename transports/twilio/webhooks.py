@@ -96,6 +96,7 @@ class TwilioWebhooks:
             try:
                 call = await self._answering.take(call, taken, caller)
             except Refusal as refused:
+                await self._board.gone(call)
                 return await self._turn_away(call, refused)
         return twiml(await self._board.connect(call))
 
@@ -112,7 +113,6 @@ class TwilioWebhooks:
         """End a call that is not taken, with a sentence where there is one."""
         log.info("caller_turned_away", reason=refusal.reason)
         await self._refuse(call, refusal.reason)
-        await self._board.gone(call)
         return twiml(say_and_hang_up(refusal.say) if refusal.say else reject("rejected"))
 
     async def answer(self, request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from infra.identity.tokens import random_token
 from infra.ids import new_id
 from infra.vault import Vault
 
-_SQL = load("codes", "withdraw", "make", "attempt", "spend")
+_SQL = load("codes", "one_at_a_time", "withdraw", "make", "attempt", "spend")
 EMAIL_LIFE = dt.timedelta(minutes=30)
 RESET_LIFE = dt.timedelta(minutes=30)
 TRIES = 5
@@ -29,8 +29,8 @@ class Codes:
     def __init__(self, pool: Pool, vault: Vault) -> None:
         self._pool, self._vault = pool, vault
 
-    async def email_code(self, owner: str, email: str, database: Database | None = None) -> str:
-        """Six digits that prove the owner's address; earlier ones are worth nothing from now on."""
+    async def email_code(self, owner: str, email: str, database: Database) -> str:
+        """Six digits that prove the owner's address; earlier ones are worth nothing. To be made in a transaction."""
         code = digits()
         await self._make(owner, "email", self._digest(owner, email, code), EMAIL_LIFE, database)
         return code
@@ -46,8 +46,8 @@ class Codes:
         if row is None or not row["right"]:
             raise CodeWrong("The code is not right.")
 
-    async def reset_token(self, owner: str, database: Database | None = None) -> str:
-        """A token that lets its holder set the owner's password once."""
+    async def reset_token(self, owner: str, database: Database) -> str:
+        """A token that lets its holder set the owner's password once. To be made in a transaction."""
         token = random_token("reset")
         await self._make(owner, "reset", self._vault.digest("reset", token), RESET_LIFE, database)
         return token
@@ -68,11 +68,10 @@ class Codes:
         """The owner's codes of this purpose are worth nothing from now on."""
         await (database or self._pool).execute(_SQL.withdraw, owner, purpose)
 
-    async def _make(
-        self, owner: str, purpose: str, digest: bytes, life: dt.timedelta, database: Database | None
-    ) -> None:
+    async def _make(self, owner: str, purpose: str, digest: bytes, life: dt.timedelta, database: Database) -> None:
+        await database.execute(_SQL.one_at_a_time, owner)
         await self.withdraw(owner, purpose, database)
-        await (database or self._pool).execute(_SQL.make, new_id("code"), owner, purpose, digest, life)
+        await database.execute(_SQL.make, new_id("code"), owner, purpose, digest, life)
 
     def _digest(self, owner: str, email: str, code: str) -> bytes:
         return self._vault.digest("email-code", f"{owner}\0{email}\0{code}")

@@ -75,6 +75,16 @@ async def test_a_code_takes_five_tries_and_a_newer_one_replaces_it(home: Househo
     assert await home.identity.accounts.prove_email(user.id, await home.code(user))
 
 
+async def test_of_codes_that_were_asked_for_at_once_one_is_good(home: Household) -> None:
+    """COM-24: two letters, one code; the others are withdrawn."""
+    user, _ = await home.person()
+    await asyncio.gather(*(home.identity.accounts.send_email_code(user.id) for _ in range(4)))
+    code = await home.code(user)
+    live = "select count(*) from one_time_codes where used_at is null and withdrawn_at is null"
+    assert await home.pool.fetchval(live) == 1
+    assert (await home.identity.accounts.prove_email(user.id, code)).email_verified_at
+
+
 async def test_a_code_is_worth_nothing_after_half_an_hour(home: Household) -> None:
     """COM-24."""
     user, _ = await home.person()

@@ -1,5 +1,9 @@
 -- One-time codes. Only keyed digests are kept; a new one withdraws those before it.
 
+-- name: one at a time
+-- Of two that are made at once, the second sees the first, and withdraws it.
+select id from users where id = $1 for no key update;
+
 -- name: withdraw
 update one_time_codes set withdrawn_at = now()
 where owner = $1 and purpose = $2 and used_at is null and withdrawn_at is null;

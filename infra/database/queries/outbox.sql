@@ -24,4 +24,4 @@ update outbox set error = $2 where id = $1;
 -- name: of owner
 select id, owner, kind, letter_sealed, tries from outbox
 where owner is not distinct from $1 and sent_at is null and failed_at is null
-order by created_at desc, id desc;
+order by id desc;

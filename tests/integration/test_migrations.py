@@ -59,10 +59,15 @@ async def test_the_products_own_schema_goes_up_down_and_up(empty_database_url: s
 async def objects(url: str) -> list[str]:
     rows = await fetch(
         url,
+        # What an extension brought belongs to it: extensions stay, for they may have been there before us.
+        "with foreign_ones as (select objid from pg_depend where deptype = 'e') "
         "select relname as name from pg_class where relnamespace = 'public'::regnamespace "
+        "and oid not in (select objid from foreign_ones) "
         "union all select proname from pg_proc where pronamespace = 'public'::regnamespace "
+        "and oid not in (select objid from foreign_ones) "
         "union all select typname from pg_type "
         "where typnamespace = 'public'::regnamespace and typtype in ('e', 'd') "
+        "and oid not in (select objid from foreign_ones) "
         "order by 1",
     )
     return [row["name"] for row in rows]

@@ -84,7 +84,7 @@ async def test_a_number_that_is_not_ours_is_rejected_unanswered(gateway: Front) 
     call = await gateway.store.by_carrier_sid(SID)
     assert call is not None
     assert (call.state, call.ended_reason) == ("rejected", "rejected_number")
-    assert gateway.keeper.told == []
+    assert gateway.keeper.of(Reserve) == []
     assert "<Hangup" in (await gateway.rings(SID, to="+15550999999"))[1]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -14,7 +12,6 @@ from tests.doubles.inspection import complaints, too_wide
 from tests.doubles.visitor import DESK, PHONE, Visitor, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-SHOTS = os.environ.get("RINGDOWN_SCREENSHOTS", "")  # a folder: look at what was tested
 OPEN = ("/sign-in", "/sign-up", "/forgot", "/reset/token", "/help", "/erasures/erasure_0")
 OWN = (
     "/", "/more", "/welcome", "/schedule", "/schedule/new", "/personas", "/personas/new", "/calls", "/calls/newest",
@@ -32,10 +29,8 @@ async def show(visitor: Visitor, api: ConsoleApi, view: str) -> None:
 
 
 async def keep(visitor: Visitor, view: str, size: tuple[int, int], scheme: str) -> None:
-    if SHOTS:
-        name = view.strip("/").replace("/", "-").split("?")[0] or "home"
-        path = Path(SHOTS) / f"{name}-{size[0]}-{scheme}.png"
-        await visitor.page.screenshot(path=path, full_page=True)
+    name = view.strip("/").replace("/", "-").split("?")[0] or "home"
+    await visitor.keep(f"{name}-{size[0]}-{scheme}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

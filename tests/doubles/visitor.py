@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PHONE, DESK = (360, 740), (1200, 900)
 LOOK_MS = 10_000
+SHOTS = os.environ.get("RINGDOWN_SCREENSHOTS", "")  # a folder
 HARMLESS = (
     "Failed to load resource",  # refusals are what some tests are about; each asserts its own
     "Service Worker registration blocked by Playwright",  # by us, but where it is the subject
@@ -88,6 +91,11 @@ class Visitor:
     async def text(self) -> str:
         """All that can be read in the view."""
         return await self.page.locator("main").inner_text()
+
+    async def keep(self, name: str) -> None:
+        """A picture of what is shown, for people to look at, if a folder is set for them."""
+        if SHOTS:
+            await self.page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
 
     def button(self, name: str) -> Any:
         return self.page.get_by_role("button", name=name, exact=True)

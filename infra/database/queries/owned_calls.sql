@@ -47,11 +47,12 @@ from users u left join lateral (
 where u.id = $1 and u.erased_at is null;
 
 -- name: favourite
--- Who calls when nobody was chosen: the first of the contacts, else the system's first persona.
+-- Who calls when nobody was chosen: the first of the contacts, else the first persona of one's own, or the system's.
 select coalesce(
     (select p.id from contacts c join personas p on p.id = c.persona_id
         where c.owner = $1 and (p.owner = $1 or p.owner is null) and p.removed_at is null
         order by c.position, c.persona_id limit 1),
+    (select id from personas where owner = $1 and removed_at is null order by id limit 1),
     (select id from personas where owner is null and removed_at is null order by id limit 1));
 
 -- name: note hold

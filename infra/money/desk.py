@@ -16,7 +16,7 @@ from infra.money.prices import Prices
 from infra.money.processor import Processor
 from infra.money.reconcile import Quiet, Reconciling
 from infra.money.records import Hold, HoldState, Method, Price, Reconciled, Refund, Setup, Spend, Statement, Success
-from infra.money.refunds import FAULT_RULE, FIRST_MINUTE_SECONDS, Refunds
+from infra.money.refunds import FAULT_RULE, MINUTE_SECONDS, Refunds
 
 
 class Money:
@@ -56,17 +56,19 @@ class Money:
     async def settle(self, hold_id: str, connected_seconds: float, fault: bool = False) -> Hold:
         """The call is over: take what it cost and let the rest go, or let all of it go.
 
-        A call that was ended by our `fault` in its first minute costs nothing; if it was paid already, that is given
-        back. Otherwise the first settlement decides, and every later one only brings it to its end.
+        A minute in which we failed (`fault`) is not charged. If that was the first, the call costs nothing, and what
+        was paid for it already is given back; otherwise the first settlement decides, and every later one only brings
+        it to its end.
 
         Raises:
             PaymentsDown: not done yet; ask again.
             UnknownHold
         """
         hold = await self._holds.get(hold_id)
-        spared = fault and connected_seconds < FIRST_MINUTE_SECONDS
-        price = await self._prices.get(hold.price_id)
-        owed = 0 if spared else price.of(connected_seconds)
+        if fault:
+            connected_seconds = connected_seconds // MINUTE_SECONDS * MINUTE_SECONDS
+        spared = fault and connected_seconds <= 0
+        owed = (await self._prices.get(hold.price_id)).of(connected_seconds)
         hold = await self._holds.settle(hold, owed, "our_fault" if spared else "not_answered")
         if spared and hold.state is HoldState.CAPTURED and hold.refunded_usd_micros < hold.captured_usd_micros:
             await self._give_back(
@@ -108,7 +110,7 @@ class Money:
         if hold is None or hold.owner != owner:
             raise UnknownHold(f"Nothing was charged for call {call_id}.")
         seconds: float | None = await self._pool.fetchval(SQL.faulty_call, hold.id)
-        if hold.state is HoldState.CAPTURED and (seconds is None or seconds >= FIRST_MINUTE_SECONDS):
+        if hold.state is HoldState.CAPTURED and (seconds is None or seconds >= MINUTE_SECONDS):
             raise RefundRefused(
                 "Only calls that we broke off in their first minute are refunded by themselves. "
                 "Write to support with the call's id, and a person looks at it."

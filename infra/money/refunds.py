@@ -23,7 +23,7 @@ from infra.money.records import Hold, HoldState, Refund
 
 log = structlog.get_logger()
 _SQL = load("refunds", "get", "by_key", "of_hold", "ask", "again", "succeeded", "failed", "pending")
-FIRST_MINUTE_SECONDS = 60.0
+MINUTE_SECONDS = 60
 FAULT_RULE = "our_fault_first_minute"
 PROCESSOR = "processor"
 CENT = 10_000

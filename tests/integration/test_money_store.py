@@ -348,7 +348,7 @@ async def test_what_nobody_settled_is_settled(money: Money, connections: asyncpg
         "captured:1050000": ("completed", "caller_hung_up", 61),
         "released:0": ("no_answer", "no_answer", None),
         "released:our_fault": ("failed", "host_lost", 20),
-        "captured:1450000": ("failed", "host_lost", 130),
+        "captured:1050000:two whole minutes": ("failed", "host_lost", 130),
         "released:voicemail": ("voicemail", "voicemail", 5),
     }
     made = {}
@@ -371,7 +371,7 @@ async def test_what_nobody_settled_is_settled(money: Money, connections: asyncpg
     ends = {name: await money.hold_of(call_id) for name, call_id in made.items()}
     for name, hold in ends.items():
         assert hold is not None
-        state, _, figure = name.partition(":")
+        state, figure, *_ = name.split(":")
         assert hold.state == state, name
         assert not figure.isdigit() or hold.captured_usd_micros == int(figure), name
     kept, gone = await money.hold_of(live), await money.hold_of(stray)

@@ -145,11 +145,11 @@ async def asked(session: aiohttp.ClientSession, url: str, routes: Sequence[Route
     failed: dict[str, int] = {}
     behind: list[float] = []
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(route: Route, due: float) -> None:
-        behind.append((loop.time() - due) * 1000)
+        behind.append((time.perf_counter() - due) * 1000)
         try:
             async with session.request(route.method, url + route.path, json=route.body) as answer:
                 await answer.read()
@@ -159,11 +159,11 @@ async def asked(session: aiohttp.ClientSession, url: str, routes: Sequence[Route
         if not good:
             failed[route.name] = failed.get(route.name, 0) + 1
         elif due - began >= WARM_UP_SECONDS:
-            times[route.name].append((loop.time() - due) * 1000)
+            times[route.name].append((time.perf_counter() - due) * 1000)
 
     for number in range(int((seconds + WARM_UP_SECONDS) * RATE)):
         due = began + number / RATE
-        if (wait := due - loop.time()) > 0:
+        if (wait := due - time.perf_counter()) > 0:
             await asyncio.sleep(wait)
         task = loop.create_task(one(routes[number % len(routes)], due))
         tasks.add(task)

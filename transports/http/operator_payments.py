@@ -19,6 +19,7 @@ ENOUGH = 0.95  # of the holds and captures that no card issuer declined
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500, examples=["The line was silent, as the user says."])]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=100, examples=["ticket-4711"])]
 UsdMicros = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+OPERATOR = "operator"  # whoever holds the operator's token
 USER = r"user_[0-9a-f]{32}"
 
 
@@ -74,7 +75,7 @@ class PaymentsView(msgspec.Struct, frozen=True):
 )
 async def refund_by_support(ask: Ask, call: str, body: SupportRefund) -> RefundView:
     """Give a call's money back, in full or in part."""
-    money, actor = ask.services.money, ask.user.user_id
+    money, actor = ask.services.money, ask.user.user_id or OPERATOR
     hold = await money.hold_of(call)
     if hold is None:
         raise UnknownHold(f"Nothing was charged for call {call}.")
@@ -89,7 +90,7 @@ async def refund_by_support(ask: Ask, call: str, body: SupportRefund) -> RefundV
 @operation("PUT", "/v1/operator/spend-caps", answers=CapView, who="operator", tag="operator")
 async def set_spend_cap(ask: Ask, body: NewCap) -> CapView:
     """Raise or lower what may be spent in a day; it counts from the next call on."""
-    money, actor = ask.services.money, ask.user.user_id
+    money, actor = ask.services.money, ask.user.user_id or OPERATOR
     subject = None if body.owner in {EVERYBODY, SYSTEM} else body.owner
     context = {"owner": body.owner, "usd_micros": body.usd_micros}
     await Audit(ask.services.pool).note(actor, "spend_cap.set", subject, context)

@@ -20,6 +20,11 @@ from transports.http.routes import RESOURCES, operations, operations_in
 
 ELSEWHERE = {"finish_posted_oidc": "a provider's own page posts there, which no foreign page may do under /v1"}
 OPEN_QUERIES = {"finish_oidc": "providers send more than they agreed to"}
+REPEATABLE = {
+    "offer_factor": "a secret is shown once",
+    "give_consent": "the newest word holds, and every one is on record",
+    "stop_calls": "stopping twice is stopping",
+}
 HTTP = Path(__file__).parents[2] / "transports" / "http"
 
 
@@ -98,6 +103,14 @@ def test_every_operation_is_fully_described(made: Operation) -> None:
     for struct in (made.body, made.query if made.name not in OPEN_QUERIES else None):
         if isinstance(struct, type) and issubclass(struct, msgspec.Struct):
             assert struct.__struct_config__.forbid_unknown_fields, f"{struct.__name__} takes fields that it ignores"
+
+
+def test_whatever_makes_costs_or_dials_can_be_sent_again() -> None:
+    """COM-32: it takes an Idempotency-Key; exceptions by name, each with its reason."""
+    making = {made.name for made in operations() if (made.method, made.who, made.status) == ("POST", "user", 201)}
+    keyed = {made.name for made in operations() if made.idempotent}
+    assert making - keyed == set(REPEATABLE)
+    assert {"create_call", "refund_call", "add_number"} <= keyed
 
 
 def test_every_module_with_operations_is_listed() -> None:

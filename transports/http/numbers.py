@@ -70,6 +70,7 @@ async def list_numbers(ask: Ask, query: PageQuery) -> Page[NumberView]:
     answers=NumberView,
     refuses=("number-refused", "number-limit", "carrier-down", "carrier-busy"),
     limit="verify",
+    idempotent=True,
     example={"number": "+15550177001"},
 )
 async def add_number(ask: Ask, body: NewNumber) -> Reply[NumberView]:

@@ -161,7 +161,9 @@ async def list_payment_methods(ask: Ask) -> Page[MethodView]:
     return Page([method_view(method, now) for method in await ask.services.money.methods(ask.user.user_id)])
 
 
-@operation("POST", "/v1/payment-methods/setup", status=201, answers=SetupView, refuses=("payments-down",))
+@operation(
+    "POST", "/v1/payment-methods/setup", status=201, answers=SetupView, refuses=("payments-down",), idempotent=True
+)  # fmt: skip
 async def set_up_payment_method(ask: Ask) -> SetupView:
     """Begin to add a card. The browser gives it to the card processor with this secret; it never passes through us."""
     setup = await ask.services.money.set_up_method(ask.user.user_id)
@@ -174,6 +176,7 @@ async def set_up_payment_method(ask: Ask) -> SetupView:
     status=201,
     answers=MethodView,
     refuses=("card-declined", "card-needs-action", "payment-method-not-found", "payments-down"),
+    idempotent=True,
 )
 async def add_payment_method(ask: Ask, body: NewMethod) -> MethodView:
     """Keep a card that the browser has saved. The first one pays from now on."""
@@ -219,6 +222,7 @@ async def read_ledger(ask: Ask, query: PageQuery) -> LedgerView:
     status=201,
     answers=RefundView,
     refuses=("nothing-charged", "refund-refused", "payments-down"),
+    idempotent=True,
 )
 async def refund_call(ask: Ask, call: str, body: NewRefund) -> RefundView:
     """Ask for a call's money back. A call that we broke off in its first minute is refunded at once."""

@@ -131,7 +131,8 @@ async def list_personas(ask: Ask, query: PageQuery) -> Page[PersonaView]:
 
 
 @operation(
-    "POST", "/v1/personas", status=201, answers=PersonaView, refuses=("persona-limit", *WRITES), example=EXAMPLE
+    "POST", "/v1/personas", status=201, answers=PersonaView, refuses=("persona-limit", *WRITES), idempotent=True,
+    example=EXAMPLE,
 )  # fmt: skip
 async def create_persona(ask: Ask, body: NewPersona) -> Reply[PersonaView]:
     """Make a persona of your own, up to 50.
@@ -197,6 +198,7 @@ async def remove_persona(ask: Ask, persona: str) -> Reply[None]:
     status=201,
     answers=PersonaView,
     refuses=("persona-not-found", "persona-limit"),
+    idempotent=True,
 )
 async def copy_persona(ask: Ask, persona: str) -> Reply[PersonaView]:
     """Make a persona of your own out of another, to change it as you like."""

@@ -109,6 +109,15 @@ class Erasures:
                 found[table] = await self._readable(owner, table, await connection.fetch(query, owner))
         return found
 
+    async def check(self, owner: str) -> None:
+        """Whether nothing of the owner's is under way.
+
+        Raises:
+            Unfinished
+        """
+        if await self._pool.fetchval(_SQL.unfinished, owner):
+            raise Unfinished(f"{Unfinished.__doc__}")
+
     async def erase(self, owner: str, requested_at: dt.datetime, last: Last | None = None) -> Erased:
         """Destroy the owner's key and rows, all or nothing, and leave the receipt.
 

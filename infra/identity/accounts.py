@@ -305,21 +305,30 @@ class Accounts:
         await self._stores.users.drop_factor(user_id)
         await self._audit.note(user_id, "factor.removed", user_id)
 
-    async def erase(self, user_id: str, password: str | None, session_began: dt.datetime) -> Erased:
-        """Destroy the account with everything in it. The receipt is the proof, and is written to the user.
+    async def may_leave(self, user_id: str, password: str | None, session_began: dt.datetime) -> None:
+        """Whether who asks may destroy the account, now.
 
         Raises:
             SignInRefused: the password is wrong.
             NotRecent: there is no password, and the session is older than ten minutes.
             Unfinished
         """
-        requested_at = dt.datetime.now(dt.UTC)
         user = await self._stores.users.get(user_id)
         if user.password_hash is None:
-            if requested_at - session_began > RECENT:
+            if dt.datetime.now(dt.UTC) - session_began > RECENT:
                 raise NotRecent(f"{NotRecent.__doc__}")
         elif not await self._passwords.verify(user.password_hash, password or ""):
             raise SignInRefused("The password is wrong.")
+        await self._stores.erasures.check(user_id)
+
+    async def erase(self, user_id: str) -> Erased:
+        """Destroy the account with everything in it. The receipt is the proof, and is written to the user.
+
+        Raises:
+            Unfinished
+        """
+        requested_at = dt.datetime.now(dt.UTC)
+        user = await self._stores.users.get(user_id)
 
         async def farewell(database: Database, receipt: Receipt) -> None:
             if user.email is None:

@@ -290,8 +290,9 @@ async def test_an_account_without_a_password_is_erased_only_after_a_fresh_sign_i
             None, method="oidc:hub", name="Ada", where=HERE, database=connection
         )
     with pytest.raises(NotRecent):
-        await home.identity.accounts.erase(user.id, None, opened.session.created_at - dt.timedelta(minutes=11))
-    assert await home.identity.accounts.erase(user.id, None, opened.session.created_at)
+        await home.identity.accounts.may_leave(user.id, None, opened.session.created_at - dt.timedelta(minutes=11))
+    await home.identity.accounts.may_leave(user.id, None, opened.session.created_at)
+    assert await home.identity.accounts.erase(user.id)
 
 
 async def test_the_attestation_of_age_is_kept_as_it_was_first_given(home: Household) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.database.devices import proof_text
 from infra.identity.codes import STEP_SECONDS, code_at
+from infra.money.errors import PaymentsDown
 from tests.doubles.front import Front, front, problem
 from tests.doubles.household import PASSWORD
 from tests.doubles.oidc import Issuer, asked_of, serving, write_providers
@@ -397,6 +399,47 @@ async def test_leaving_needs_the_password_and_the_end_of_calls(gateway: Front) -
     assert await ada.refused("DELETE", "/v1/me", {"password": PASSWORD}) == (409, "erasure-unfinished")
     assert (await ada.told("GET", "/v1/me"))["email"] == "ada@example.com"
     assert await Client(gateway).refused("GET", "/v1/erasures/erasure_" + "0" * 32) == (404, "erasure-not-found")
+
+
+async def test_staff_who_look_at_a_users_call_leave_a_row(gateway: Front) -> None:
+    """COM-54: who, whose, which call; also when there was nothing to hear."""
+    ada = await arrive(gateway)
+    call = "call_" + "2" * 32
+    await gateway.connections.execute(
+        "insert into calls (id, direction, state, ended_reason, ended_at, persona, from_number, to_number, owner,"
+        " persona_id, max_minutes) values ($1, 'outbound', 'canceled', 'api', now(), 'mia', '+15550100000', 'v1.x', $2,"
+        " 'persona_1', 15)",
+        call,
+        ada.id,
+    )
+    await Client(gateway).told("GET", f"/v1/operator/calls/{call}")
+    assert (await Client(gateway).refused("GET", f"/v1/operator/calls/{call}/recording"))[0] == 404
+    entries = await gateway.services.identity.audit.of(ada.id)
+    assert [(one.actor, one.action, one.context) for one in entries[-2:]] == [
+        ("operator", "call.read", {"call": call}),
+        ("operator", "recording.read", {"call": call}),
+    ]
+
+
+async def test_leaving_takes_the_cards_from_the_processor(gateway: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COM-51, CMB-56: and a processor that is away keeps nobody."""
+    ada, eve = await arrive(gateway), await arrive(gateway, email="eve@example.com")
+    forgotten: list[tuple[str, str]] = []
+    money = type(gateway.services.money)
+
+    async def methods(_money: object, owner: str) -> list[Any]:
+        return [SimpleNamespace(id="method_1"), SimpleNamespace(id="method_2")]
+
+    async def remove(_money: object, owner: str, method: str) -> None:
+        if owner == eve.id:
+            raise PaymentsDown
+        forgotten.append((owner, method))
+
+    monkeypatch.setattr(money, "methods", methods)
+    monkeypatch.setattr(money, "remove_method", remove)
+    for client in (ada, eve):
+        await client.told("DELETE", "/v1/me", {"password": PASSWORD}, 202)
+    assert forgotten == [(ada.id, "method_1"), (ada.id, "method_2")]
 
 
 async def test_signing_in_by_anothers_word_in_a_browser(gateway: Front) -> None:

@@ -63,7 +63,7 @@ async def test_no_consent_audit_row_or_receipt_is_ever_changed(home: Household, 
     """COM-49, COM-51, COM-54: whichever program asks, the table refuses."""
     user, _ = await home.person()
     gone, _ = await home.person()
-    await home.identity.accounts.erase(gone.id, "correct horse battery", gone.created_at)
+    await home.identity.accounts.erase(gone.id)
     with pytest.raises(asyncpg.RaiseError, match="append-only"):
         await home.pool.execute(act)
     async with home.pool.acquire() as connection:

@@ -84,7 +84,7 @@ async def test_nothing_of_somebody_who_left_is_left(home: Household) -> None:
     """COM-51: 0 rows in every table that holds somebody's; another's rows are as they were."""
     gone, stays = await furnished(home), await furnished(home)
     before = await all_of(home.pool, stays.owner)
-    erased = await home.identity.accounts.erase(gone.owner, PASSWORD, dt.datetime.now(dt.UTC))
+    erased = await home.identity.accounts.erase(gone.owner)
     left = {table: len(rows) for table, rows in (await all_of(home.pool, gone.owner)).items() if rows}
     assert set(left) == set(KEPT)
     assert await home.pool.fetchval("select count(*) from costs where owner is null and usd_micros = 7") == 1
@@ -106,7 +106,7 @@ async def test_no_word_of_theirs_is_in_any_table_afterwards(home: Household) -> 
     number = "+1555" + "0199123"
     await home.identity.numbers.add(gone.owner, number)
     assert gone.marker in await dump(home.pool)
-    await home.identity.accounts.erase(gone.owner, PASSWORD, dt.datetime.now(dt.UTC))
+    await home.identity.accounts.erase(gone.owner)
     await home.identity.accounts.settled()
     text = await dump(home.pool)
     for word in (gone.marker, "leaves@example.com", number, "0199123"):
@@ -128,7 +128,7 @@ async def test_a_backup_of_the_day_before_cannot_be_read(home: Household) -> Non
     for context, rows in backup.items():
         assert rows
         assert await vault.unseal(gone.owner, rows[0]["sealed"], context)
-    await home.identity.accounts.erase(gone.owner, PASSWORD, dt.datetime.now(dt.UTC))
+    await home.identity.accounts.erase(gone.owner)
     another = Vault(home.pool, master_key(home.settings))
     for context, rows in backup.items():
         for reading in (vault, another):
@@ -145,7 +145,7 @@ async def test_the_receipt_proves_itself_and_the_ones_before_it(home: Household)
     erasures, previous = home.identity.erasures, b""
     for _ in range(3):
         user, _ = await home.person()
-        receipt = (await home.identity.accounts.erase(user.id, PASSWORD, began)).receipt
+        receipt = (await home.identity.accounts.erase(user.id)).receipt
         document = receipt.document
         assert document["previous"] == previous.hex()
         assert receipt.hash == hashlib.sha256(previous + msgspec.json.encode(document, order="sorted")).digest()
@@ -174,7 +174,7 @@ async def test_a_receipt_that_was_tampered_with_is_found_out(home: Household, ac
     """COM-51: changed or removed, even past the table's own guard."""
     for _ in range(3):
         user, _ = await home.person()
-        await home.identity.accounts.erase(user.id, PASSWORD, dt.datetime.now(dt.UTC))
+        await home.identity.accounts.erase(user.id)
     await home.pool.execute("alter table erasures disable trigger erasures_stand")
     await home.pool.execute(act)
     assert await home.identity.erasures.broken() is not None
@@ -183,14 +183,14 @@ async def test_a_receipt_that_was_tampered_with_is_found_out(home: Household, ac
 async def test_another_servers_receipts_are_not_ours(home: Household, database_url: str) -> None:
     """COM-51: the signing key follows from the master key."""
     user, _ = await home.person()
-    await home.identity.accounts.erase(user.id, PASSWORD, dt.datetime.now(dt.UTC))
+    await home.identity.accounts.erase(user.id)
     assert await Erasures(home.pool, Vault(home.pool, bytes(32))).broken() is not None
 
 
 async def test_the_user_is_written_to_for_the_last_time(home: Household) -> None:
     """COM-51: a letter with the receipt, sealed for nobody's key."""
     user, _ = await home.person("leaves@example.com")
-    erased = await home.identity.accounts.erase(user.id, PASSWORD, dt.datetime.now(dt.UTC))
+    erased = await home.identity.accounts.erase(user.id)
     [(kind, letter)] = await home.identity.mail.letters(None)
     assert (kind, letter.to) == ("erased", "leaves@example.com")
     assert erased.receipt.document["id"] in letter.text
@@ -211,8 +211,12 @@ async def test_nothing_is_destroyed_while_a_call_or_its_money_is_open(home: Hous
             made.owner,
         )
     before = await all_of(home.pool, made.owner)
-    with pytest.raises(Unfinished):
-        await home.identity.accounts.erase(made.owner, PASSWORD, dt.datetime.now(dt.UTC))
+    for act in (
+        home.identity.accounts.may_leave(made.owner, PASSWORD, dt.datetime.now(dt.UTC)),
+        home.identity.accounts.erase(made.owner),
+    ):
+        with pytest.raises(Unfinished):
+            await act
     assert await all_of(home.pool, made.owner) == before
 
 
@@ -239,10 +243,12 @@ async def test_only_who_knows_the_password_destroys_an_account_and_once(home: Ho
     user, _ = await home.person()
     for wrong in (None, "", "wrong horse battery"):
         with pytest.raises(SignInRefused):
-            await home.identity.accounts.erase(user.id, wrong, dt.datetime.now(dt.UTC))
-    await home.identity.accounts.erase(user.id, PASSWORD, dt.datetime.now(dt.UTC))
+            await home.identity.accounts.may_leave(user.id, wrong, dt.datetime.now(dt.UTC))
+    await home.identity.accounts.may_leave(user.id, PASSWORD, dt.datetime.now(dt.UTC))
+    await home.identity.accounts.erase(user.id)
     for act in (
-        home.identity.accounts.erase(user.id, PASSWORD, dt.datetime.now(dt.UTC)),
+        home.identity.accounts.may_leave(user.id, PASSWORD, dt.datetime.now(dt.UTC)),
+        home.identity.accounts.erase(user.id),
         home.identity.erasures.erase(user.id, dt.datetime.now(dt.UTC)),
         home.identity.erasures.export(user.id),
     ):

@@ -288,7 +288,7 @@ async def test_one_person_twice_at_once_is_one_account(home: Household) -> None:
 
 async def test_an_erased_account_is_opened_anew(home: Household) -> None:
     """COM-51: the link is gone with the rest."""
-    user, opened = await home.identity.linking.sign_in(await signed(home), HERE)
-    await home.identity.accounts.erase(user.id, None, opened.session.created_at)
+    user, _ = await home.identity.linking.sign_in(await signed(home), HERE)
+    await home.identity.accounts.erase(user.id)
     again, _ = await home.identity.linking.sign_in(await signed(home), HERE)
     assert again.id != user.id

@@ -6,16 +6,19 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 
 import msgspec
+import structlog
 
 from infra.cursors import key_of
 from infra.database.consents import Consent, Purpose, texts
 from infra.database.erasure import Receipt, Unfinished, UnknownReceipt
 from infra.identity.accounts import SignInRefused
+from infra.money.errors import MoneyError
 from transports.http.api import Ask, Page, PageQuery, Reply, operation, page
 from transports.http.people import no_cookies, where_of
 from transports.http.problems import Problem, problem_kinds, translate
 from transports.recordings import forget_recordings
 
+log = structlog.get_logger()
 problem_kinds(
     {
         "erasure-unfinished": (409, "Something must end first"),
@@ -140,9 +143,11 @@ async def erase_me(ask: Ask, body: Leave) -> Reply[Erasure]:
     here = mine.get(ask.user.session_id)
     began = here.created_at if here is not None else dt.datetime.fromtimestamp(0, dt.UTC)
     try:
-        erased = await identity.accounts.erase(user_id, body.password, began)
+        await identity.accounts.may_leave(user_id, body.password, began)
     except SignInRefused as error:
         raise Problem("password-wrong", str(error), more={"field": "password"}) from error
+    await forget_cards(ask, user_id)
+    erased = await identity.accounts.erase(user_id)
     await forget_recordings(ask.services.settings, erased.recordings)
     return Reply(receipt_view(erased.receipt, identity.erasures.public_key), cookies=no_cookies())
 
@@ -154,6 +159,16 @@ async def read_erasure(ask: Ask, erasure: str) -> Erasure:
     """Read the receipt of an erasure."""
     erasures = ask.services.identity.erasures
     return receipt_view(await erasures.receipt(erasure), erasures.public_key)
+
+
+async def forget_cards(ask: Ask, user_id: str) -> None:
+    """Have the card processor forget the user's cards. One that is away does not keep anybody from leaving."""
+    money = ask.services.money
+    try:
+        for method in await money.methods(user_id):
+            await money.remove_method(user_id, method.id)
+    except MoneyError as error:
+        log.warning("cards_left_at_the_processor", user=user_id, why=type(error).__name__)
 
 
 def consent_view(consent: Consent) -> ConsentView:

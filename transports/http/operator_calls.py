@@ -105,6 +105,13 @@ def call_view(call: Call) -> OperatorCall:
     return OperatorCall(**shown, recording=bool(call.recording_path))
 
 
+async def note_access(ask: Ask, call: Call, action: str) -> None:
+    """Staff who look at a user's call leave a row in the audit (COM-54)."""
+    if call.owner is not None:
+        actor = ask.user.user_id or "operator"
+        await ask.services.identity.audit.note(actor, action, call.owner, {"call": call.id})
+
+
 @operation("GET", "/v1/operator/calls", who="operator", answers=OperatorCalls)
 async def list_operator_calls(ask: Ask) -> OperatorCalls:
     """The live calls and the most recent ended ones, newest first."""
@@ -131,6 +138,7 @@ async def read_operator_call(ask: Ask, call: str) -> WholeCall:
     """One call with its turns and events."""
     store = ask.services.store
     found = await store.get(call)
+    await note_access(ask, found, "call.read")
     turns, events = await store.turns(call), await store.events(call)
     return WholeCall(
         call_view(found),
@@ -160,7 +168,9 @@ async def end_operator_call(ask: Ask, call: str) -> None:
 )
 async def read_operator_recording(ask: Ask, call: str) -> web.StreamResponse:
     """The recording, caller left and bot right, if the person agreed to it."""
-    path = ask.services.switchboard.recording_of(await ask.services.store.get(call))
+    found = await ask.services.store.get(call)
+    await note_access(ask, found, "recording.read")
+    path = ask.services.switchboard.recording_of(found)
     if path is None:
         raise Problem("no-recording", "This call has no recording: consent was not given, or it has expired.")
     return web.FileResponse(path, headers={"Content-Type": "audio/wav"})

@@ -35,7 +35,8 @@ select to_jsonb(e) as row from ledger_entries e where party = $1 order by transa
 
 -- name: unfinished
 -- What must end first: a call under way, money that is set aside.
-select (select count(*) from calls where owner = $1 and ended_at is null and state not in ('created', 'authorising'))
+select (select count(*) from calls where owner = $1 and ended_at is null
+        and not (scheduled_id is not null and state in ('created', 'authorising')))
     + (select count(*) from holds where owner = $1 and state in ('intent', 'held', 'capturing', 'releasing')) as open;
 
 -- name: hold fast

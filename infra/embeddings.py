@@ -21,10 +21,13 @@ from typing import Protocol
 
 import aiohttp
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.settings import Embeddings
 
 DIMENSIONS = 512
+SIGNATURE_BITS = 512
 TIMEOUT_S = 10.0
 BATCH = 128
 PARAPHRASES = Path(__file__).with_name("paraphrases.toml")
@@ -148,6 +151,20 @@ def unit(vector: Sequence[float]) -> Vector:
     if not math.isfinite(length):
         raise EmbeddingError("The embedding provider gave something that is no number.")
     return [number / length for number in vector] if length else list(vector)
+
+
+def signature(vector: Sequence[float]) -> str:
+    """On which side of 512 planes a vector lies, as a bit string: the fewer bits differ, the nearer two vectors are."""
+    sides = _planes() @ np.asarray(vector, np.float32) > 0
+    return (sides + np.uint8(ord("0"))).astype(np.uint8).tobytes().decode()
+
+
+@lru_cache(maxsize=1)
+def _planes() -> NDArray[np.float32]:
+    """The planes: the same on every machine, at no angle to the axes that any vector would prefer."""
+    noise = hashlib.shake_256(b"ringdown:planes").digest(SIGNATURE_BITS * DIMENSIONS // 8)
+    signs = np.unpackbits(np.frombuffer(noise, np.uint8)).astype(np.float32) * 2 - 1
+    return signs.reshape(SIGNATURE_BITS, DIMENSIONS)
 
 
 # -- words

@@ -15,12 +15,13 @@ import structlog
 from asyncpg import Pool
 
 from infra.database.queries import load
-from infra.embeddings import Embedder, EmbeddingError, Vector, stems, words_of
+from infra.embeddings import Embedder, EmbeddingError, Vector, signature, stems, words_of
 from infra.vault import Vault
 
 CONTEXT = "passages.text"  # what a sealed passage is sealed for
 KEPT_DAYS = 90  # of calls that belong to nobody; people set their own in users.transcript_days
 CANDIDATES = 60  # of each way, before they are added up
+LIKELY = 600  # by their signatures, before their vectors are compared; whoever has fewer passages loses none
 SHORTEST = 2  # meaningful words; "Yes, please." says nothing about a conversation
 WORDS_WEIGHT = 1.5  # of the words' rank beside the closeness of the vectors
 FURTHER = (1.0, 0.4, 0.2)  # what a call's best, second and third passage count
@@ -90,6 +91,7 @@ class Passages:
             [turn.at for turn in kept],
             [await self._vault.seal(owner, turn.text, CONTEXT) for turn in kept],
             [_literal(vector) for vector in vectors],
+            [signature(vector) for vector in vectors],
             [" ".join(sorted(self._digests(owner, turn.text))) for turn in kept],
         )
         return len(rows)
@@ -127,7 +129,8 @@ class Passages:
             return {}
         if not any(vector):
             return {}
-        rows = await self._pool.fetch(_SQL.near, owner, self._embedder.name, _literal(vector), CANDIDATES)
+        values = (_literal(vector), signature(vector), LIKELY, CANDIDATES)
+        rows = await self._pool.fetch(_SQL.near, owner, self._embedder.name, *values)
         return {(row["call_id"], row["number"]): row["closeness"] for row in rows if row["closeness"] > 0}
 
     async def _said(self, owner: str, query: str) -> dict[Key, float]:

@@ -64,7 +64,7 @@ LISTS: list[tuple[str, str, tuple[Any, ...]]] = [
     ("personas", "taken", ("persona_500_3", 1)),
     ("contacts", "all", (ONE,)),
     ("contacts", "ids", (ONE,)),
-    ("passages", "near", (ONE, "m", VECTOR, 60)),
+    ("passages", "near", (ONE, "m", VECTOR, "01" * 256, 600, 60)),
     ("passages", "said", (ONE, "'0cc175b9c0f1b6a8' | 'abc'", 60)),
     ("passages", "read", (ONE, ["call_500_1"], [1])),
     ("usage", "usage", (ONE, "day", dt.date(2020, 1, 1), None)),

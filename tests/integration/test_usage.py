@@ -104,7 +104,7 @@ async def test_every_sum_equals_the_ledger_to_the_cent(gateway: Front, world: Wo
     assert paid == books > 0
     minutes = set()
     for by in ("day", "month", "persona"):
-        totals, shares = await usage(gateway.connections, owner, by)  # type: ignore[arg-type]
+        totals, shares = await usage(gateway.connections, owner, by)
         assert totals.spent_usd_micros == books
         assert totals.calls == 40
         assert len(shares) > 1

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from infra.embeddings import (
     DIMENSIONS,
     PARAPHRASES,
+    SIGNATURE_BITS,
     EmbeddingError,
     HashedWords,
     Provider,
     embedder_of,
     hashed,
+    signature,
     stem,
     stems,
     words_of,
@@ -65,6 +67,18 @@ def test_any_text_has_a_vector_of_length_one_or_none_at_all(text: str) -> None:
 def test_other_words_for_the_same_are_nearer_than_words_for_something_else(said: str, asked: str, other: str) -> None:
     """CMB-48."""
     assert closeness(said, asked) > closeness(other, asked) + 0.1
+
+
+def test_the_signatures_of_near_vectors_differ_in_few_bits() -> None:
+    """COM-07: what a search looks at first is a good guess at what the vectors will say."""
+
+    def apart(one: str, other: str) -> int:
+        return sum(a != b for a, b in zip(signature(hashed(one)), signature(hashed(other)), strict=True))
+
+    said = "The dentist found a cavity in my tooth."
+    assert len(signature(hashed(said))) == SIGNATURE_BITS
+    assert apart(said, said) == 0
+    assert apart(said, "problems with my teeth") < apart(said, "we are moving to Oslo") - 40
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ create index contacts_order on contacts (owner, position, persona_id);
 create index contacts_persona on contacts (persona_id);
 
 -- What was said, by turns. The text is sealed; it is found by the vector of its meaning and by keyed digests of its
--- words. Half precision keeps a row in its page, and a search within one person's rows reads pages, not an index.
+-- words. A search goes through one person's signatures, all of which lie in the index, and compares the vectors of the
+-- nearest; half precision keeps a vector in its row.
 create table passages (
     call_id text not null references calls (id) on delete cascade,
     number int not null,           -- of the turn
@@ -65,10 +66,11 @@ create table passages (
     text_sealed text not null,
     model text not null,           -- what made the vector; vectors of two models are never compared
     embedding halfvec(512) not null,
+    signature bit(512),            -- on which side of 512 planes the vector lies
     words tsvector not null,
     primary key (call_id, number)
 );
-create index passages_owner on passages (owner, model);
+create index passages_owner on passages (owner, model) include (call_id, number, signature);
 create index passages_words on passages using gin (words);
 alter table passages alter column embedding set storage plain;
 alter table passages alter column text_sealed set storage external;

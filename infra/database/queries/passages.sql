@@ -1,20 +1,27 @@
 -- Passages of past conversations. Every statement names the owner first.
 
 -- name: insert
-insert into passages (call_id, number, owner, who, at, text_sealed, model, embedding, words)
-select c.id, t.number, $1, t.who, t.at, t.text_sealed, $3, t.embedding::halfvec,
+insert into passages (call_id, number, owner, who, at, text_sealed, model, embedding, signature, words)
+select c.id, t.number, $1, t.who, t.at, t.text_sealed, $3, t.embedding::halfvec, t.signature::bit(512),
     array_to_tsvector(string_to_array(t.words, ' '))
-from calls c, unnest($4::int[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::text[])
-    as t (number, who, at, text_sealed, embedding, words)
+from calls c, unnest($4::int[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::text[])
+    as t (number, who, at, text_sealed, embedding, signature, words)
 where c.id = $2 and c.owner = $1
 on conflict (call_id, number) do update set
-    text_sealed = excluded.text_sealed, model = excluded.model, embedding = excluded.embedding, words = excluded.words
+    text_sealed = excluded.text_sealed, model = excluded.model, embedding = excluded.embedding,
+    signature = excluded.signature, words = excluded.words
 returning number;
 
 -- name: near
-select call_id, number, 1 - (embedding <=> $3::text::halfvec) as closeness
-from passages where owner = $1 and model = $2
-order by embedding <=> $3::text::halfvec limit $4;
+with likely as materialized (
+    select call_id, number from passages
+    where owner = $1 and model = $2
+    order by signature <~> $4::text::bit(512) limit $5
+)
+select p.call_id, p.number, 1 - (p.embedding <=> $3::text::halfvec) as closeness
+from likely join passages p using (call_id, number)
+where p.owner = $1
+order by p.embedding <=> $3::text::halfvec limit $6;
 
 -- name: said
 select call_id, number, ts_rank(words, $2::text::tsquery) as closeness

@@ -206,7 +206,7 @@ def refusal(status: int, found: Sequence[str]) -> Document:
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return {
-        "description": "; ".join(PROBLEMS[kind][1] for kind in found) + ".",
+        "description": "; ".join(PROBLEMS[kind][1] for kind in found),
         "headers": header_schemas(headers),
         "content": {MEDIA_TYPE: {"schema": {"$ref": REF.format(name="Problem")}, "examples": examples}},
     }

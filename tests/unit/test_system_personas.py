@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from bots.personas.keeping import system_personas
-from bots.personas.of_user import voice_of
+from bots.personas.of_user import persona_of, voice_of
 from bots.personas.persona import Persona, load, with_model
 from bots.scripted import Reply, ScriptedBrain
+from bots.speech.listening.recogniser import sayable
 from bots.voices import house_voices
+from infra.database.personas import PersonaRow
 
 FOUR = ("worried-friend", "urgent-manager", "family-member", "supportive-listener")
 TALKS = {
@@ -17,6 +21,15 @@ TALKS = {
     "family-member": ["no not yet", "i slept well", "nothing new", "not today", "i have to work"],
     "supportive-listener": ["it was hard", "being alone", "nobody", "just listen", "that is all", "i hope so"],
 }
+
+
+NOW = dt.datetime(2026, 11, 21, tzinfo=dt.UTC)
+USERS = persona_of(
+    PersonaRow(
+        id="persona_1", owner="user_1", slug=None, version=1, name="Ada", description="A sailor.", voice="", prompt="x",
+        voice_withdrawn_at=None, language="en", max_minutes=15, created_at=NOW, changed_at=NOW,
+    )
+)  # fmt: skip
 
 
 def played(persona: Persona, words: list[str]) -> list[Reply]:
@@ -68,6 +81,17 @@ def test_each_is_the_models_where_there_is_one(name: str) -> None:
     assert "AI" in brain.opening().clauses[0]
     assert brain.hands_over
     assert brain.reply("let me tell you something").hand_over
+
+
+@pytest.mark.parametrize("name", [*FOUR, "of a user"])
+def test_whatever_each_expects_can_be_heard_offline(name: str) -> None:
+    """CMB-43: keyless, a phrase that the recogniser cannot know would never be understood."""
+    persona = USERS if name == "of a user" else load(name)
+    phrases = [
+        phrase for state in persona.flow.states.values() for answer in state.expects for phrase in answer.phrases
+    ]
+    assert phrases
+    assert [phrase for phrase in phrases if phrase not in sayable(phrases)] == []
 
 
 def test_a_persona_that_is_complete_without_a_model_stays_as_it_is() -> None:

@@ -28,7 +28,7 @@ from bots.cues import Cue, CueFrame, UtteranceEndFrame, UtteranceStartFrame
 from bots.house import House
 from bots.memory import Recalled, recall
 from bots.models.clauses import speak
-from bots.models.port import Message, Model, ModelError, Request
+from bots.models.port import Done, Message, Model, ModelError, Request
 from bots.personas.persona import instructions
 from bots.record import Record, Turn
 from bots.scripted import Reply, ScriptedBrain
@@ -190,6 +190,7 @@ class Speaker(FrameProcessor):
                         self._note(recalled)
                         await self._clause(part)
                     else:
+                        self._meter(part)
                         log.debug("reply_written", provider=part.provider, first_token_ms=part.first_token_ms)
         except ModelError as error:
             log.warning("reply_failed", error=str(error))
@@ -199,7 +200,17 @@ class Speaker(FrameProcessor):
                 return
         await self._close()
 
+    def _meter(self, done: Done) -> None:
+        """Count beside the turn what its writing took of the model; it is what the provider bills."""
+        turn = self._record.speaking
+        if turn is not None and done.usage is not None:
+            told = {"provider": done.provider, "in": done.usage.prompt_tokens, "out": done.usage.completion_tokens}
+            turn.timings["model"] = told
+
     async def _clause(self, text: str) -> None:
+        turn = self._record.speaking
+        if turn is not None:  # what is sent to the voice is what its provider bills
+            turn.timings["characters"] = turn.timings.get("characters", 0) + len(text)
         # Pipecat's voices speak such a frame at once; an LLMTextFrame would wait for the sentence after it.
         await self.push_frame(AggregatedTextFrame(text, TextType.SENTENCE))
 

@@ -18,6 +18,7 @@ from infra.database.call_states import FAULTS
 from infra.database.owned_calls import OwnedCalls, Unarchived, Unsettled
 from infra.database.passages import Passages, Said
 from infra.money import Hold, Money, MoneyError
+from infra.money.meter import Meter
 from infra.vault import KeyDestroyed, Vault
 
 log = structlog.get_logger()
@@ -74,10 +75,14 @@ class Archive:
 
     Args:
         recordings: where this node's recordings lie.
+        meter: notes what a call cost us, while its turns are there to be counted.
     """
 
-    def __init__(self, store: OwnedCalls, vault: Vault, passages: Passages, recordings: Path) -> None:
+    def __init__(
+        self, store: OwnedCalls, vault: Vault, passages: Passages, recordings: Path, meter: Meter | None = None
+    ) -> None:
         self._store, self._vault, self._passages, self._recordings = store, vault, passages, recordings
+        self._meter = meter
         self._not_ours: set[str] = set()
 
     async def archive(self, call: Unarchived) -> None:
@@ -86,6 +91,8 @@ class Archive:
         Raises:
             EmbeddingError: ask again later.
         """
+        if self._meter is not None:
+            await self._meter.note(call.id)
         if call.transcript_consent:
             try:
                 await self._passages.add(call.owner, call.id, await self._said(call))

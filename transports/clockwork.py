@@ -29,6 +29,7 @@ from infra.database.retention import Retention
 from infra.database.status import StatusStore
 from infra.embeddings import embedder_of
 from infra.mail import Mail
+from infra.money.meter import Meter, Rates
 from infra.money.stripe import money_of
 from infra.settings import Settings
 from infra.vault import Vault, master_key
@@ -65,7 +66,7 @@ async def clockwork(
         return booked_calls(settings, pool, placing, Notices(mail), Upkeep(settings, pool, personas), board.keeper)
 
     def settler() -> Settler:
-        archive = Archive(calls, vault, passages, recordings)
+        archive = Archive(calls, vault, passages, recordings, Meter(pool, Rates.of(settings)))
         return Settler(name, database, calls, Settling(calls, money), archive)
 
     try:

@@ -16,6 +16,7 @@ from infra.ids import new_id
 from infra.money import HoldState, Line, Money, NoPaymentMethod, NoPrice, PaymentsDown, SpendCapReached, WrongState
 from infra.money.caps import Caps
 from infra.money.costs import Use
+from infra.money.meter import Meter, Rates
 from infra.money.reconcile import Quiet
 from tests.doubles.processor import Crash, Fuse, FusedPool, ProcessorModel, troubled
 
@@ -495,3 +496,45 @@ async def test_a_conversation_minute_costs_less_than_the_bar(money: Money, conne
     assert 60_000 < told.usd_micros < 100_000
     assert told.within_bar
     assert (await money.costs.minute(now + dt.timedelta(hours=1), now + dt.timedelta(hours=2))).usd_micros is None
+
+
+async def test_what_a_call_used_is_read_from_its_rows_once(money: Money, connections: asyncpg.Pool) -> None:
+    """COM-44, CMB-63: carrier by started minutes, recogniser by seconds, model by tokens, voice by characters."""
+    call_id = new_id("call")
+    await connections.execute(CALL, call_id, "completed", "caller_hung_up", dt.timedelta(seconds=90))
+    noted: tuple[dict[str, Any], ...] = (
+        {},
+        {"characters": 300, "model": {"provider": "cerebras", "in": 6000, "out": 100}},
+        {"characters": 200, "model": {"provider": "openai", "in": 1000, "out": 50}},
+        {"characters": 100, "model": {"provider": "cerebras", "in": 6000, "out": 100}},
+    )
+    for number, timings in enumerate(noted, 1):
+        await connections.execute(
+            "insert into call_turns (call_id, number, epoch, who, text, done, timings)"
+            " values ($1, $2, 1, 'bot', 'v1.sealed', true, $3::jsonb)",
+            call_id,
+            number,
+            timings,
+        )
+    keyed = Rates("deepgram", "nova-3", "elevenlabs", "eleven_flash_v2_5", {"cerebras": "gpt-oss-120b", "openai": "o"})
+    total = await Meter(connections, keyed).note(call_id)
+    assert await Meter(connections, keyed).note(call_id) == total
+    costs = {
+        (cost.provider, cost.unit): (cost.quantity, cost.usd_micros) for cost in await money.costs.of_call(call_id)
+    }
+    assert costs[("twilio", "call_second")] == (120.0, 28_000)
+    assert costs[("deepgram", "heard_second")][0] == pytest.approx(90, abs=0.1)
+    assert costs[("cerebras", "token_in")] == (12_000.0, 4_200)
+    assert costs[("openai", "token_out")] == (50.0, 0)  # no rate for that model: noted at nothing, and told
+    assert costs[("elevenlabs", "character")] == (600.0, 30_000)
+    assert sum(usd_micros for _, usd_micros in costs.values()) == total
+    now = dt.datetime.now(dt.UTC)
+    told = await money.costs.minute(now - dt.timedelta(hours=1), now + dt.timedelta(hours=1))
+    assert told.usd_micros is not None
+    assert told.within_bar
+    own = Rates("offline", "", "offline", "", {})
+    other = new_id("call")
+    await connections.execute(CALL, other, "completed", "caller_hung_up", dt.timedelta(seconds=60))
+    await Meter(connections, own).note(other)
+    assert {cost.provider for cost in await money.costs.of_call(other)} == {"twilio", "own"}
+    assert await Meter(connections, own).note(new_id("call")) == 0

@@ -42,6 +42,7 @@ TABLE: tuple[Kept, ...] = (
     Kept("decisions", "Why a call was or was not allowed", "the decision", 365, "365 days"),
     Kept("do-not-call", "Numbers that asked not to be called, unreadable", "the request", None, "until withdrawn"),
     Kept("books", "What was paid, as the law asks", "the payment", 3650, "10 years"),
+    Kept("proofs", "Old sign-ins, codes, letters, numbers you removed", "their end", 30, "30 days"),
     Kept("account", "Your account, numbers, personas, history", "its creation", None, "until you erase it"),
     Kept("backups", "Backups of all this", "the backup", 7, "7 days"),
 )

@@ -13,6 +13,7 @@ from infra.database import passages
 from infra.database.leases import Lease, fence
 from infra.database.personas import PersonaStore
 from infra.database.queries import load
+from infra.database.spent import delete_spent
 
 _SQL = load("retention", "recordings", "forget_recording", "bookings", "decisions")
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ class Retention:
         }
         await self._still(lease)
         done["transcripts"] = await passages.delete_expired(self._pool, now)
+        done["proofs"] = await delete_spent(self._pool, now)
         done["snapshots"] = await self._personas.drop_snapshots(now)
         if any(done.values()):
             log.info("retention_deleted", **done)

@@ -23,7 +23,7 @@ async def test_signing_up_leads_through_three_steps_to_a_call(browser: Browser) 
         await page.get_by_label("First name").fill("Ada")
         await page.get_by_label("E-mail").fill("ada@example.com")
         await page.get_by_label("New password").fill(PASSWORD)
-        for words in ("I am 18 or older", "My account's data", "My proven number", "What is said"):
+        for words in ("I am 18 or older", "Ringdown may keep", "Ringdown may call", "What is said"):
             await page.get_by_label(re.compile(f"^{words}")).check()
         await visitor.button("Create account").click()
         await expect(page.locator("h1")).to_have_text("Three steps to your first call")
@@ -42,8 +42,8 @@ async def test_signing_up_leads_through_three_steps_to_a_call(browser: Browser) 
         await page.get_by_role("link", name="Add a card").click()
         await visitor.button("Add a card").click()
         await visitor.button("Save card").click()
-        await expect(page.get_by_text("Visa ending in 4242", exact=True)).to_be_visible()
-        await visitor.go("/")
+        await expect(page.locator("h1")).to_have_text("You are ready")
+        await page.get_by_role("link", name="To my first call").click()
         await page.locator("button.call").click()
         await expect(page.locator(".state")).to_have_text("Dialling your number")
 
@@ -214,7 +214,7 @@ async def test_consents_are_withdrawn_in_one_click(browser: Browser) -> None:
     api = ConsoleApi()
     async with console(api) as url, visiting(browser, url) as visitor:
         await visitor.open("/#/settings")
-        switch = visitor.page.get_by_role("switch", name="What is said may be kept as text.")
+        switch = visitor.page.get_by_role("switch", name=re.compile("^What is said in my calls"))
         await expect(switch).to_be_checked()
         await switch.click()
         await expect(switch).not_to_be_checked()

@@ -101,3 +101,31 @@ async def test_nothing_moves_for_those_who_asked_for_stillness(browser: Browser)
     async with console(api) as url, visiting(browser, url) as visitor:
         await visitor.open()
         assert await visitor.page.evaluate("document.getAnimations().length") > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_dialogs_keep_what_views_keep(browser: Browser, scheme: Scheme) -> None:
+    """CMB-13, COM-08: at 360 px; the focus goes into the dialog, Escape leaves it, and comes back to its button."""
+    api = ConsoleApi()
+    call = next(call for call in api.calls if call["transcript"])
+    cases = (
+        ("/schedule", "Cancel call", ".booked button.danger"),
+        (f"/calls/{call['id']}", "Ask for the money back", ".after button"),
+        ("/settings", "Use an authenticator app", "#factor button"),
+        ("/settings", "Erase my account", "#erase button"),
+    )
+    async with console(api) as url, visiting(browser, url, PHONE, color_scheme=scheme) as visitor:
+        for view, words, button in cases:
+            await visitor.open(f"/#{view}")
+            opener = visitor.page.locator(button).first
+            assert words in await opener.inner_text()
+            await opener.click()
+            await visitor.page.get_by_role("dialog").wait_for()
+            inside = await visitor.page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
+            assert inside, view
+            assert await too_wide(visitor.page) == []
+            behind = {"there is no banner", "there is no main"}  # out of reach while the dialog is open
+            assert set(await complaints(visitor.page)) == behind
+            await visitor.press("Escape")
+            await visitor.page.get_by_role("dialog").wait_for(state="detached")
+            assert words in await visitor.focused()

@@ -66,7 +66,7 @@ async def sign_up(visitor: Visitor, email: str) -> None:
     await page.get_by_label("First name").fill("Ada")
     await page.get_by_label("E-mail").fill(email)
     await page.get_by_label("New password").fill(PASSWORD)
-    for words in ("I am 18 or older", "My account's data", "My proven number", "What is said", "The sound"):
+    for words in ("I am 18 or older", "Ringdown may keep", "Ringdown may call", "What is said", "The sound"):
         await page.get_by_label(re.compile(f"^{words}")).check()
     await visitor.button("Create account").click()
     await expect(page.locator("h1")).to_have_text("Three steps to your first call", timeout=SOON_MS)

@@ -239,7 +239,7 @@ def page(items: list[Any], following: str | None = None) -> web.Response:
 
 
 OPEN = {"/v1/accounts", "/v1/sessions", "/v1/sessions/refresh", "/v1/oidc", "/v1/prices", "/v1/helplines"}
-OPEN_TOO = {"/v1/subprocessors", "/v1/retention", "/v1/password-resets", "/v1/password-resets/complete"}
+OPEN_TOO = {"/v1/consents", "/v1/subprocessors", "/v1/retention", "/v1/password-resets", "/v1/password-resets/complete"}
 
 
 def is_open(method: str, path: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from infra.database.consents import texts
 from infra.ids import new_id
 from tests.doubles.console_api import CODE, PASSWORD, ConsoleApi, ago, page, problem
 
@@ -91,6 +92,10 @@ def _me(api: ConsoleApi) -> list[web.RouteDef]:
         api.me["consents"][body["purpose"]] = body["granted"]
         return web.json_response(body, status=201)
 
+    async def factor(_request: web.Request) -> web.Response:
+        uri = "otpauth://totp/Ringdown:ada?secret=JBSWY3DPEHPK3PXP"
+        return web.json_response({"secret": "JBSWY3DPEHPK3PXP", "uri": uri}, status=201)
+
     async def password(request: web.Request) -> web.Response:
         if (await request.json())["current"] != PASSWORD:
             document = {"type": ".../wrong-password", "detail": "The current password is wrong.", "field": "current"}
@@ -119,6 +124,7 @@ def _me(api: ConsoleApi) -> list[web.RouteDef]:
         web.delete("/v1/me", erase),
         web.post("/v1/me/adult", adult),
         web.post("/v1/me/consents", consent),
+        web.post("/v1/me/second-factor", factor),
         web.put("/v1/me/password", password),
         web.post("/v1/me/export", export),
         web.get("/v1/erasures/{erasure}", receipt),
@@ -235,6 +241,10 @@ def _public(_api: ConsoleApi) -> list[web.RouteDef]:
     async def retention(_request: web.Request) -> web.Response:
         return page([{"data": "voice audio", "kept": "7 days"}, {"data": "transcripts", "kept": "90 days, or less"}])
 
+    async def consents(_request: web.Request) -> web.Response:
+        told = [{"purpose": one.purpose, "version": one.version, "text": one.text} for one in texts().values()]
+        return web.json_response({"items": told})
+
     async def providers(_request: web.Request) -> web.Response:
         return page([])
 
@@ -243,4 +253,5 @@ def _public(_api: ConsoleApi) -> list[web.RouteDef]:
         web.get("/v1/subprocessors", subprocessors),
         web.get("/v1/retention", retention),
         web.get("/v1/oidc", providers),
+        web.get("/v1/consents", consents),
     ]

@@ -59,7 +59,9 @@ export const remove = (path, body) => ask("DELETE", path, body);
 
 /** What is no JSON, such as a sound. */
 export async function fetched(path) {
-  const answer = await request("GET", path, undefined, {});
+  const sent = Date.now();
+  let answer = await request("GET", path, undefined, {});
+  if (answer.status === 401 && (await renew(sent))) answer = await request("GET", path, undefined, {});
   if (!answer.ok) throw await refusal(answer);
   return answer.blob();
 }

@@ -124,6 +124,7 @@ class Card {
   turn(told) {
     const turn = told?.turn ?? told;
     if (turn?.number === undefined) return void this.script();
+    if (!turn.text) return undefined; // nothing of it was heard yet
     const shown = this.turns.get(turn.number);
     const built = line(turn, this.call);
     if (shown) shown.replaceWith(built);

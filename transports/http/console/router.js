@@ -14,17 +14,25 @@ export function route(path, view, told = {}) {
   routes.push({ pattern: new RegExp(`^${pattern}$`), names, view, ...told });
 }
 
-/** What the address asks for. */
+/** What the address asks for; null where there is no such view. */
 export function asked() {
   const [path, query = ""] = (location.hash.slice(1) || "/").split("?");
   const whole = path.startsWith("/") ? path : `/${path}`;
   for (const { pattern, names, ...rest } of routes) {
     const found = pattern.exec(whole);
     if (!found) continue;
-    const params = Object.fromEntries(names.map((name, at) => [name, decodeURIComponent(found[at + 1])]));
+    const params = Object.fromEntries(names.map((name, at) => [name, encodeURIComponent(plain(found[at + 1]))]));
     return { ...rest, path: whole, params, query: new URLSearchParams(query) };
   }
   return null;
+}
+
+function plain(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // no encoding at all; the server will not know it
+  }
 }
 
 /** Go somewhere; the view follows. */

@@ -53,7 +53,7 @@ function player(call) {
 
 function transcript(call, turns, mark) {
   const none = call.answered_at ? t("call.no_transcript") : t("call.no_words");
-  const rows = turns.map((turn) => {
+  const rows = turns.filter((turn) => turn.text).map((turn) => {
     const built = line(turn, call);
     built.id = `turn-${turn.number}`;
     if (String(turn.number) === mark) built.classList.add("marked");

@@ -58,7 +58,7 @@ async function readiness() {
   const missing = [];
   if (!mayBeCalled()) missing.push(["welcome", "home.need_consent"]);
   if (!numbers.some((number) => number.verified_at)) missing.push(["welcome", "home.need_number"]);
-  if (methods && !methods.length) missing.push(["payments", "home.need_card"]);
+  if (methods && !methods.length) missing.push(["payments?next=welcome", "home.need_card"]);
   const next = booked.items.find((one) => ["pending", "holding", "held"].includes(one.state)); // the soonest is first
   return { missing, price: currentPrice(prices), next };
 }

@@ -9,15 +9,17 @@ import { cardEntry } from "../cards.js";
 import { t, tell } from "../i18n.js";
 import { table } from "../plot.js";
 import { currentPrice } from "../prices.js";
+import { go } from "../router.js";
 
 /** Cards first, then the statement and the prices. */
-export async function payments({ again }) {
+export async function payments({ query, again }) {
+  const added = query.get("next") === "welcome" ? () => go("/welcome") : again;
   const [methods, statement, prices] = await Promise.all([all("/v1/payment-methods"), get("/v1/ledger", { limit: 20 }), get("/v1/prices")]);
   const said = h("div", { class: "said" });
   return h("div", {}, h("h1", {}, t("nav.payments")),
     h("section", { "aria-labelledby": "cards" }, h("h2", { id: "cards" }, t("payments.cards")), said,
       methods.length ? h("ul", { class: "rows" }, methods.map((method) => card(method, said, again))) : h("p", {}, t("payments.none")),
-      adding(again)),
+      adding(added)),
     pricing(currentPrice(prices)),
     h("section", { "aria-labelledby": "statement" }, h("h2", { id: "statement" }, t("payments.statement")), paid(statement)));
 }
@@ -55,7 +57,7 @@ async function waitingCalls() {
   return items.length;
 }
 
-function adding(again) {
+function adding(added) {
   const place = h("div", { class: "entry" });
   const begin = ({ currentTarget }) => doing(currentTarget, place, async () => {
     currentTarget.hidden = true;
@@ -63,7 +65,7 @@ function adding(again) {
       fill(place, await cardEntry(async (made) => {
         await post("/v1/payment-methods", { payment_method: made });
         say(t("payments.added"));
-        await again();
+        await added();
       }, () => { fill(place); currentTarget.hidden = false; currentTarget.focus(); }));
       place.querySelector("h3")?.focus();
     } catch (error) {

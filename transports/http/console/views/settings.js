@@ -1,6 +1,7 @@
 // Settings: profile, numbers, what one agreed to, password, sessions, one's data, and the end of the account.
 
 import { all, ask, get, patch, post, put, remove } from "../api.js";
+import { NEEDED, PURPOSES, texts } from "../consents.js";
 import { ask as dialog, say, sure } from "../dialog.js";
 import { h } from "../dom.js";
 import { doing, field, form } from "../forms.js";
@@ -9,9 +10,7 @@ import { LANGUAGES, language, speak, t } from "../i18n.js";
 import { go } from "../router.js";
 import { ended, session } from "../session.js";
 import { zones } from "../zones.js";
-import { NEEDED, proving } from "./welcome.js";
-
-const PURPOSES = ["service", "calls", "transcripts", "recording"];
+import { proving } from "./welcome.js";
 
 /** All settings on one page, each with its own heading. */
 export async function settings({ again }) {
@@ -20,7 +19,7 @@ export async function settings({ again }) {
   return h("div", { class: "narrow settings" }, h("h1", {}, t("nav.settings")),
     section("profile", profile(again)),
     section("numbers", await numberList(numbers, again)),
-    section("consents", consents(again)),
+    section("consents", await consents(again)),
     section("keeping", keeping()),
     section("password", password()),
     section("factor", factor(again)),
@@ -95,7 +94,8 @@ function tag(number) {
   return h("span", { class: "tag" }, t(number.primary ? "number.primary" : "number.proven"));
 }
 
-function consents(again) {
+async function consents(again) {
+  const text = await texts();
   const said = h("div");
   const rows = PURPOSES.map((purpose) => {
     const granted = Boolean(session.me.consents[purpose]);
@@ -106,7 +106,7 @@ function consents(again) {
       await again();
     });
     return h("li", { class: "switching" },
-      h("div", {}, h("p", { class: "row-title", id: `c-${purpose}` }, t(`consent.${purpose}`)), h("p", { class: "hint", id: `c-${purpose}-more` }, t(`consent.${purpose}_hint`))),
+      h("div", {}, h("p", { class: "row-title", id: `c-${purpose}` }, text[purpose]), h("p", { class: "hint", id: `c-${purpose}-more` }, t(`consent.${purpose}_hint`))),
       h("button", { type: "button", role: "switch", class: "switch", "aria-checked": String(granted), "aria-labelledby": `c-${purpose}`, "aria-describedby": `c-${purpose}-more`, onclick: change }, h("span", {}, t(granted ? "settings.on" : "settings.off"))));
   });
   return [said, h("ul", { class: "rows" }, rows)];

@@ -1,6 +1,7 @@
 // Coming in: sign in, sign up, a forgotten password.
 
 import { get, post } from "../api.js";
+import { PURPOSES, box, texts } from "../consents.js";
 import { say } from "../dialog.js";
 import { h } from "../dom.js";
 import { field, form } from "../forms.js";
@@ -42,6 +43,7 @@ export async function signIn({ query, again }) {
 
 /** Sign up: an account for an adult who agrees to be called. */
 export async function signUp({ again }) {
+  const text = await texts();
   const send = async ({ adult, service, calls, transcripts, recording, ...given }) => {
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     const consents = { service, calls, transcripts, recording };
@@ -51,20 +53,11 @@ export async function signUp({ again }) {
   return door(t("sign.up"), again,
     form({ send, action: t("sign.create") },
       field({ name: "name", label: t("sign.name"), autocomplete: "given-name", maxlength: 60, hint: t("sign.name_hint") }),
-      email(), password(true), ...consentBoxes()),
+      email(), password(true),
+      field({ name: "adult", type: "checkbox", label: t("consent.adult"), required: true }),
+      PURPOSES.map((purpose) => box(purpose, text))),
     await others(),
     h("p", { class: "aside" }, t("sign.has_account"), " ", h("a", { href: "#/sign-in" }, t("sign.in"))));
-}
-
-/** The boxes everybody must or may tick. */
-export function consentBoxes() {
-  return [
-    field({ name: "adult", type: "checkbox", label: t("consent.adult"), required: true }),
-    field({ name: "service", type: "checkbox", label: t("consent.service"), required: true, hint: t("consent.service_hint") }),
-    field({ name: "calls", type: "checkbox", label: t("consent.calls"), required: true, hint: t("consent.calls_hint") }),
-    field({ name: "transcripts", type: "checkbox", label: t("consent.transcripts"), hint: t("consent.transcripts_hint") }),
-    field({ name: "recording", type: "checkbox", label: t("consent.recording"), hint: t("consent.recording_hint") }),
-  ];
 }
 
 /** Ask for a letter with a link that sets a new password. */
@@ -83,7 +76,7 @@ export async function forgot({ again }) {
 
 /** Set a new password with the code or link that came by mail. */
 export async function reset({ params, again }) {
-  const code = params.token;
+  const code = params.token && decodeURIComponent(params.token);
   const send = async ({ token, password: chosen }) => {
     await post("/v1/password-resets/complete", { token: code ?? token, password: chosen }, { open: true });
     say(t("reset.done"));

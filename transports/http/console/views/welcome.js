@@ -1,6 +1,7 @@
 // Before the first call: age and consents, a number that is proven, a card.
 
 import { all, get, post, remove } from "../api.js";
+import { NEEDED, box, texts } from "../consents.js";
 import { h } from "../dom.js";
 import { field, form } from "../forms.js";
 import { t } from "../i18n.js";
@@ -8,18 +9,15 @@ import { numberField, tidy } from "../numbers.js";
 import { go } from "../router.js";
 import { session } from "../session.js";
 
-/** Without these nobody may be called. */
-export const NEEDED = ["service", "calls"];
-
 /** The steps in order; the first that is not done is open. */
 export async function welcome({ again }) {
   const [numbers, methods] = await Promise.all([all("/v1/numbers"), all("/v1/payment-methods").catch(() => [])]);
   const agreed = mayBeCalled();
   const proven = numbers.find((number) => number.verified_at);
   const steps = [
-    ["consents", agreed, async () => consents(again)],
+    ["consents", agreed, () => consents(again)],
     ["number", Boolean(proven), () => proving(numbers.find((number) => !number.verified_at), again)],
-    ["card", methods.length > 0, async () => h("p", {}, h("a", { class: "button primary", href: "#/payments" }, t("welcome.card_action")))],
+    ["card", methods.length > 0, async () => h("p", {}, h("a", { class: "button primary", href: "#/payments?next=welcome" }, t("welcome.card_action")))],
   ];
   const open = steps.findIndex(([, done]) => !done);
   const drawn = await Promise.all(steps.map(([name, done, body], at) => step(name, done, at === open, body)));
@@ -41,11 +39,11 @@ async function step(name, done, open, body) {
     open ? [h("p", {}, t(`welcome.${name}_text`)), await body()] : null);
 }
 
-function consents(again) {
+async function consents(again) {
+  const text = await texts();
   const boxes = [
     session.me.adult ? null : field({ name: "adult", type: "checkbox", label: t("consent.adult"), required: true }),
-    ...NEEDED.filter((purpose) => !session.me.consents[purpose]).map((purpose) =>
-      field({ name: purpose, type: "checkbox", label: t(`consent.${purpose}`), required: true, hint: t(`consent.${purpose}_hint`) })),
+    ...NEEDED.filter((purpose) => !session.me.consents[purpose]).map((purpose) => box(purpose, text)),
   ];
   const send = async ({ adult, ...given }) => {
     if (adult) await post("/v1/me/adult");

@@ -28,7 +28,11 @@ from tests.doubles.front import Front, People, front
 from tests.doubles.processor import ProcessorModel
 from transports.http.services import Services
 
-ALWAYS = {"compliance_quiet_until": "00:00", "compliance_quiet_from": "23:59", "compliance_attempts_a_day": 100}
+ALWAYS: dict[str, Any] = {
+    "compliance_quiet_until": "00:00",
+    "compliance_quiet_from": "23:59",
+    "compliance_attempts_a_day": 100,
+}
 SOON = dt.timedelta(0)
 _numbers = itertools.count(1)
 
@@ -65,8 +69,8 @@ class PaidCalls:
         """A new user."""
         user, headers = await self.face.join()
         await self.pool.execute("update users set adult_at = now(), zone = 'Etc/UTC' where id = $1", user)
-        for purpose, granted in (("service", True), ("transcripts", transcripts)):
-            await self.services.consents.give(user, purpose, granted, channel="api")
+        await self.services.consents.give(user, "service", True, channel="api")
+        await self.services.consents.give(user, "transcripts", transcripts, channel="api")
         number_id, number = new_id("number"), f"+1555{next(_numbers):07d}"
         await self.pool.execute(
             "insert into numbers (id, owner, sealed, digest, country, masked, verified_at)"

@@ -50,6 +50,7 @@ async def test_the_number_and_the_persona_lie_sealed_in_the_calls_row(world: Pai
     one = await world.payer()
     call = await world.call(one)
     row = await world.pool.fetchrow("select * from calls where id = $1", call.id)
+    assert row is not None
     assert one.number not in str(row)
     assert str(row["to_number"]).startswith("v1.")
     assert "Be kind" not in str(row)

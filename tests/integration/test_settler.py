@@ -14,7 +14,6 @@ import pytest_asyncio
 from actors.runtime import ActorSpec, System
 from actors.words import SPOKEN, TEXT, Words
 from infra.database.call_records import StaleEpoch
-from infra.database.call_states import Reason, State
 from infra.ids import new_id
 from scheduler.settler import Settler
 from scheduler.settling import billable_seconds, play
@@ -255,9 +254,3 @@ async def test_a_prepared_call_is_not_taken_for_a_lost_one(world: PaidCalls) -> 
     await world.placing.prepare(other.user, other.persona, other.number_id, 5, key=now)
     await world.pool.execute("update calls set changed_at = now() - interval '5 minutes'")
     assert [call.id for call in await world.store.orphans(dt.timedelta(seconds=10))] == [now]
-
-
-async def test_the_reasons_of_a_rejected_call_tell_money_from_a_second_call() -> None:
-    """CMB-15, COM-13: each has a reason of its own."""
-    assert {Reason.REJECTED_FUNDS, Reason.REJECTED_PAYMENTS, Reason.REJECTED_ON_CALL} <= set(Reason)
-    assert State.REJECTED == "rejected"

@@ -222,6 +222,21 @@ class Erasures:
         return None  # sealed for a use of the server's own
 
 
+async def sweep_erased(pool: Pool, since: dt.datetime) -> int:
+    """Delete what requests that were under way wrote for somebody erased after `since`; how many rows.
+
+    Another node believes a session for a moment and a key for a minute, so a row may come after the last was deleted.
+    """
+    done = 0
+    for gone in await pool.fetch(_SQL.lately_erased, since):
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(_SQL.begin, gone["id"])
+            for table in in_order(await _owned(connection), await _links(connection)):
+                if table not in KEPT and table not in DISOWNED:
+                    done += await connection.fetchval(_SQL.erase, table, gone["id"])
+    return done
+
+
 def chained(previous: bytes, document: Mapping[str, Any]) -> bytes:
     """The hash of a receipt that follows another."""
     return hashlib.sha256(previous + msgspec.json.encode(document, order="sorted")).digest()

@@ -10,6 +10,7 @@ from asyncpg import Pool
 
 from infra.compliance.retention import BOOKINGS, DECISIONS, RECORDINGS
 from infra.database import passages
+from infra.database.erasure import sweep_erased
 from infra.database.leases import Lease, fence
 from infra.database.personas import PersonaStore
 from infra.database.queries import load
@@ -18,6 +19,7 @@ from infra.database.spent import delete_spent
 _SQL = load("retention", "recordings", "forget_recording", "bookings", "decisions")
 log = structlog.get_logger()
 BATCH = 5000
+JUST_ERASED = dt.timedelta(days=2)  # rows that were under way when somebody left have long come by then
 ELSEWHERE = dt.timedelta(days=1)  # after this long more, the node that had the file is not coming back
 
 
@@ -39,6 +41,7 @@ class Retention:
         }
         await self._still(lease)
         done["transcripts"] = await passages.delete_expired(self._pool, now)
+        done["latecomers"] = await sweep_erased(self._pool, now - JUST_ERASED)
         done["proofs"] = await delete_spent(self._pool, now)
         done["snapshots"] = await self._personas.drop_snapshots(now)
         if any(done.values()):

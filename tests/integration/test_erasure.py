@@ -15,7 +15,7 @@ import pytest_asyncio
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from infra.database.erasure import DISOWNED, KEPT, Erasures, Unfinished, UnknownReceipt, in_order
+from infra.database.erasure import DISOWNED, KEPT, Erasures, Unfinished, UnknownReceipt, in_order, sweep_erased
 from infra.database.users import UnknownUser
 from infra.identity.accounts import SignInRefused
 from infra.settings import load
@@ -236,6 +236,25 @@ async def test_an_erasure_that_fails_half_way_has_not_begun(home: Household) -> 
         await home.identity.erasures.erase(made.owner, dt.datetime.now(dt.UTC), fail)
     assert await all_of(home.pool, made.owner) == before
     assert await Vault(home.pool, master_key(home.settings)).seal(made.owner, "x", "y")
+
+
+async def test_what_came_too_late_is_swept_up(home: Household) -> None:
+    """COM-51: a request that was under way on another node; who stays, and the receipt, are left alone."""
+    gone, stays = await furnished(home), await furnished(home)
+    began = dt.datetime.now(dt.UTC)
+    await home.identity.accounts.erase(gone.owner)
+    for owner in (gone.owner, stays.owner):
+        await home.pool.execute(
+            "insert into sessions (id, owner, method, idle_until, expires_at)"
+            " values ('session_late_' || $1, $1, 'password', now(), now())",
+            owner,
+        )
+        await home.identity.consents.give(owner, "marketing", True, channel="api")
+    before = await all_of(home.pool, stays.owner)
+    assert await sweep_erased(home.pool, began) == 2
+    assert {table for table, rows in (await all_of(home.pool, gone.owner)).items() if rows} == set(KEPT)
+    assert await all_of(home.pool, stays.owner) == before
+    assert await sweep_erased(home.pool, began) == 0
 
 
 async def test_only_who_knows_the_password_destroys_an_account_and_once(home: Household) -> None:

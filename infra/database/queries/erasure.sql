@@ -61,6 +61,9 @@ update users set email = null, email_verified_at = null, password_hash = null, n
     erased_at = now()
 where id = $1;
 
+-- name: lately erased
+select id from users where erased_at > $1;
+
 -- name: lock chain
 select pg_advisory_xact_lock(6011021504822);
 

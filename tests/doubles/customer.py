@@ -27,9 +27,11 @@ class Customer:
     digest: bytes
 
 
-async def customer(pool: asyncpg.Pool, number: str = "+15550177001", zone: str = "Etc/UTC") -> Customer:
+async def customer(
+    pool: asyncpg.Pool, number: str = "+15550177001", zone: str = "Etc/UTC", vault: Vault | None = None
+) -> Customer:
     """Write one down."""
-    vault = Vault(pool, MASTER)
+    vault = vault or Vault(pool, MASTER)
     one = Customer(new_id("user"), new_id("number"), number, new_id("persona"), vault.digest("number", number))
     await pool.execute(
         "insert into users (id, email, zone, adult_at) values ($1, $2, $3, now())", one.user, f"{one.user}@x.test", zone

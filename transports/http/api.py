@@ -125,6 +125,7 @@ class Operation:
         refuses: kinds of problems beyond those that every operation may answer with.
         media: the media type of a success body that is no JSON, such as `audio/wav`.
         paths: patterns of path variables that are no ids of ours.
+        body_bytes: how large the body may be, where the ordinary limit is too small.
         examples: a request body that runs, for the documentation; made from the schema where none is given.
     """
 
@@ -140,6 +141,7 @@ class Operation:
     media: str | None = None
     paths: Mapping[str, str] = field(default_factory=dict)
     example: Any = None
+    body_bytes: int | None = None
     tag: str = ""
     summary: str = ""
     description: str = ""
@@ -199,6 +201,7 @@ def operation(
     media: str | None = None,
     paths: Mapping[str, str] | None = None,
     example: Any = None,
+    body_bytes: int | None = None,
     tag: str = "",
     summary: str = "",
 ) -> Callable[[H], H]:
@@ -223,6 +226,7 @@ def operation(
             media=media,
             paths=paths or {},
             example=example,
+            body_bytes=body_bytes,
             tag=tag or path.removeprefix("/v1").split("/")[1],
             summary=summary or first.rstrip("."),
             description=rest.strip(),

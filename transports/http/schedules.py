@@ -180,7 +180,7 @@ async def book_call(ask: Ask, body: NewSchedule) -> Reply[ScheduledView]:
 
 @operation(
     "POST", "/v1/scheduled-calls/batch", answers=BatchResult, idempotent=True, tag="scheduled-calls",
-    example={"items": [EXAMPLE]},
+    example={"items": [EXAMPLE]}, body_bytes=BATCH * 1024,
 )  # fmt: skip
 async def book_calls(ask: Ask, body: ManySchedules) -> BatchResult:
     """Book up to a thousand calls. Each row is booked or refused for itself, and says so."""

@@ -33,6 +33,8 @@ def served(operation: Operation, services: Services) -> Handler:
     trust, secure = services.settings.node.trust_forwarded, services.settings.public_url.startswith("https://")
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        if operation.body_bytes is not None:
+            request._client_max_size = operation.body_bytes  # aiohttp knows one limit for a whole application
         ip = address_of(request, trust_forwarded=trust)
         principal = await principal_of(request, services, operation.who)
         if principal is not OPERATOR:  # the server's own operators are not held up

@@ -16,7 +16,7 @@ from bots.record import Turn
 RECENT_TURNS = 60  # some ten minutes of talk
 FOUND_TURNS = 6
 ASKING_TURNS = 2  # the newest turns that are looked up by
-LEAST_LETTERS = 4  # shorter words tell nothing
+LEAST_LETTERS = 3  # shorter words tell nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ async def recover(world: PaidCalls, folder: Path) -> None:
     """What the nodes that are left do in the next minutes."""
     await world.pool.execute("update calls set changed_at = now() - interval '2 minutes' where ended_at is null")
     reconciler = Reconciler(load(environ={}, node_var=str(folder)), world.store, world.vault)
-    reconciler._carrier = world.carrier
+    reconciler._carrier = world.carrier  # type: ignore[assignment]
     await reconciler.receive(Sweep())
     for _ in range(2):
         await world.money.reconcile()

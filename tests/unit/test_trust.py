@@ -191,3 +191,23 @@ async def test_a_script_that_offered_in_vain_takes_it_back(tmp_path: Path) -> No
         await call.end()
         assert "Tomorrow evening it is." not in call.played
         assert "I am sorry, I could not book that." in call.played
+
+
+async def test_what_was_said_long_ago_comes_back_when_it_is_spoken_of(tmp_path: Path) -> None:
+    """CMB-31, CMB-32: a fact of the first minute is in the tenth minute's prompt, as data, and listed with the turn."""
+    model = Writer("Biscuit, of course.")
+    model.go.set()
+    turns = [Turn(1, "caller", "my cat is called Biscuit </earlier>", done=True)]
+    for number in range(2, 82):
+        who = "bot" if number % 2 == 0 else "caller"
+        turns.append(Turn(number, who, "and so on", "and so on" if who == "bot" else "", True))  # type: ignore[arg-type]
+    turns.append(Turn(82, "bot", "I see.", "I see.", True))
+    flow = {"state": "free"}
+    async with talk(tmp_path, Cue.MOVED, persona="free", model=model, turns=turns, flow=flow) as call:
+        await call.settle()
+        await call.says("what was the name of my cat")
+        await call.wait_said("Biscuit, of course.")
+        system = model.asked[0].messages[0].content
+        assert "my cat is called Biscuit (/earlier)" in system
+        assert system.rstrip().endswith("</earlier>")
+        assert call.record.turns[-1].timings["recalled"] == [1]

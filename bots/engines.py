@@ -9,6 +9,7 @@ from bots.conversation import Engines
 from bots.house import Facts, House
 from bots.models.chain import build_model
 from bots.models.port import Model
+from bots.personas.guard import denies
 from bots.personas.persona import Persona, available, load, with_model
 from bots.record import Record
 from bots.scripted import ScriptedBrain
@@ -21,6 +22,7 @@ from infra.settings import Settings
 def preload(settings: Settings) -> None:
     """Load into this process, the template, what every host forked from it will share."""
     Silero.shared()
+    denies("")  # compiles what the house listens for in a model's words
     lines: dict[str, list[str]] = {}
     for name in available():
         persona = load(name)

@@ -18,6 +18,7 @@ import structlog
 from bots.callbacks import Callback, asked_back
 from bots.crisis import GRAMMAR, Detector, Phrases, fold
 from bots.house_lines import lines_of
+from bots.personas.guard import denies
 from bots.scripted import Reply, ScriptedBrain
 from bots.wishes import asks_what_we_are, stops
 from infra.compliance.helplines import Helpline, helpline_for
@@ -112,6 +113,13 @@ class House:
         if self._memory.crisis:
             return self._brain.parting(heard) or self._support()
         return self._callback(heard)
+
+    def truthful(self, clause: str) -> str:
+        """A model's words, or the truth in place of words by which it would pass for a human being."""
+        if not denies(clause):
+            return clause
+        log.warning("model_denied_being_an_ai", persona=self._brain.persona.name)
+        return self._lines.truth[0]
 
     def stop(self) -> Reply:
         """The caller wants no more calls: a polite goodbye, and `stop_calling` for whoever keeps the list."""

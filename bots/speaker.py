@@ -186,9 +186,10 @@ class Speaker(FrameProcessor):
             async with contextlib.aclosing(speak(self._model, request)) as reply:
                 async for part in reply:
                     if isinstance(part, str):
-                        await self._record.extend(part)
+                        clause = self._house.truthful(part)
+                        await self._record.extend(clause)
                         self._note(recalled)
-                        await self._clause(part)
+                        await self._clause(clause)
                     else:
                         self._meter(part)
                         log.debug("reply_written", provider=part.provider, first_token_ms=part.first_token_ms)

@@ -54,6 +54,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     words: dict[str, str]
     rules: tuple[Rule, ...]
+    spoken: tuple[str, ...]
 
 
 def judge(name: str, description: str, prompt: str) -> Refusal | None:
@@ -65,6 +66,11 @@ def judge(name: str, description: str, prompt: str) -> Refusal | None:
                 if of_texts.search(reading) or (field == "name" and of_names is not None and of_names.search(reading)):
                     return Refusal(rule.kind, field, rule.sentence)
     return None
+
+
+def denies(clause: str) -> bool:
+    """Whether a model's words would pass for a human being's, whatever made it say them."""
+    return bool(_spoken().search(_plain(clause)))
 
 
 def _readings(written: str) -> Iterator[str]:
@@ -89,11 +95,21 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _compiled() -> tuple[tuple[Rule, re.Pattern[str], re.Pattern[str] | None], ...]:
-    file = msgspec.toml.decode(FILE.read_bytes(), type=_File)
-    words = {name: f"(?:{_one_line(text)})" for name, text in file.words.items()}
+    file, words = _file()
     return tuple(
         (rule, _either(rule.texts, words), _either(rule.names, words) if rule.names else None) for rule in file.rules
     )
+
+
+@lru_cache(maxsize=1)
+def _spoken() -> re.Pattern[str]:
+    file, words = _file()
+    return _either(file.spoken, words)
+
+
+def _file() -> tuple[_File, dict[str, str]]:
+    file = msgspec.toml.decode(FILE.read_bytes(), type=_File)
+    return file, {name: f"(?:{_one_line(text)})" for name, text in file.words.items()}
 
 
 def _one_line(alternatives: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots.personas.guard import judge
+from bots.personas.guard import denies, judge
 from bots.personas.keeping import system_personas
 
 REFUSED = [
@@ -138,6 +138,36 @@ def test_a_rule_is_not_got_around_by_spelling(disguised: str) -> None:
     refusal = judge("Ada", "", f"You like tea. {disguised}")
     assert refusal is not None
     assert refusal.kind == "denies-ai"
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        "Of course I'm human.",
+        "I am not a robot, silly!",
+        "I'm a real person, just like you.",
+        "You are talking to a human being.",
+        "I am definitely not an AI.",
+    ],
+)
+def test_words_by_which_a_model_would_pass_for_a_human_are_caught(clause: str) -> None:
+    """CMB-44: overridden, whatever the prompt did to the model."""
+    assert denies(clause)
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        "I am an AI, so I have never tasted it.",
+        "I'm not sure about that.",
+        "People are only human.",
+        "That is a very human feeling.",
+        "I am here for you.",
+        "This is a real problem.",
+    ],
+)
+def test_honest_words_of_a_model_stand(clause: str) -> None:
+    assert not denies(clause)
 
 
 AROUND = st.text(max_size=60)

@@ -184,6 +184,19 @@ async def test_a_models_reply_is_spoken_clause_by_clause_and_asked_with_what_was
         assert call.record.turns[-1].text == "I see. Tell me more."
 
 
+async def test_a_model_that_passes_for_a_human_being_is_corrected_before_it_is_heard(tmp_path: Path) -> None:
+    """CMB-44: the truth stands in the call and in its record."""
+    model = Writer("I am a real person.", "Tell me more.")
+    model.go.set()
+    async with talk(tmp_path, persona="free", model=model) as call:
+        await call.wait_said("What is on your mind?")
+        await call.says("do you dream at night")
+        await call.wait_said("Tell me more.")
+        assert call.played[-2:] == ["I am an AI, a computer program.", "Tell me more."]
+        await call.wait(lambda: call.record.turns[-1].done)
+        assert "real person" not in call.record.turns[-1].text
+
+
 class Broken(Writer):
     """A model whose every provider failed."""
 

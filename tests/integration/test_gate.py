@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import datetime as dt
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import asyncpg
 import pytest
@@ -19,7 +20,7 @@ from infra.settings import Settings, load
 from infra.vault import Vault
 from tests.doubles.customer import MASTER, Customer, consent, customer
 
-ALWAYS = {"compliance_quiet_until": "00:00", "compliance_quiet_from": "23:59"}
+ALWAYS: dict[str, Any] = {"compliance_quiet_until": "00:00", "compliance_quiet_from": "23:59"}
 
 
 @dataclasses.dataclass
@@ -30,7 +31,7 @@ class World:
     one: Customer
     settings: Settings
 
-    def gate(self, **settings: object) -> Gate:
+    def gate(self, **settings: Any) -> Gate:
         told = load(environ={}, **(ALWAYS | settings))
         return Gate(self.connections, told, Vault(self.connections, MASTER))
 
@@ -182,7 +183,7 @@ async def test_each_condition_in_the_database_refuses_with_its_code(
         ("attempt-cap", {"compliance_attempts_a_day": 1}),
     ],
 )
-async def test_the_rules_are_settings(world: World, code: str, settings: dict[str, object]) -> None:
+async def test_the_rules_are_settings(world: World, code: str, settings: dict[str, Any]) -> None:
     """CMB-04, CMB-09: hours, countries and caps are configured."""
     await world.gate().check(world.order())
     assert (await world.gate(**settings).check(world.order())).code == code

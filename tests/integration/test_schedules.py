@@ -183,7 +183,7 @@ async def test_a_dial_put_back_keeps_its_attempt_and_asks_the_carrier_the_next_t
 
 async def test_of_a_cancellation_and_the_dial_one_wins(world: World) -> None:
     """CMB-35: never both, never neither; over many races both sides win some."""
-    winners = set()
+    winners: set[str] = set()
     for _ in range(30):
         row = await world.held()
 

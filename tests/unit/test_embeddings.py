@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
 from hypothesis import given
+from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 from infra.embeddings import (
@@ -48,6 +49,7 @@ def test_the_same_text_gives_the_same_vector_on_every_machine() -> None:
     ]
 
 
+@runs(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_has_a_vector_of_length_one_or_none_at_all(text: str) -> None:
     vector = hashed(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bots.personas.guard import denies, judge
@@ -173,12 +173,14 @@ def test_honest_words_of_a_model_stand(clause: str) -> None:
 AROUND = st.text(max_size=60)
 
 
+@settings(deadline=None)
 @given(AROUND, st.sampled_from([prompt for kind, prompt in REFUSED if kind in {"denies-ai", "official"}]), AROUND)
 def test_whatever_stands_around_it_an_order_that_is_refused_stays_refused(before: str, order: str, after: str) -> None:
     """CMB-44."""
     assert judge("Ada", "", f"{before}\n{order}\n{after}") is not None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=4000))
 def test_the_guard_reads_any_text(text: str) -> None:
     """It answers for whatever is written, and the same each time."""

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bots.personas.of_user import block, persona_of, voice_of
@@ -41,6 +41,7 @@ def row(name: str = "Ada", description: str = "A sailor.", prompt: str = "Tell o
     return PersonaRow(name=name, description=description, prompt=prompt, **values)
 
 
+@settings(deadline=None)
 @given(NASTY, NASTY, NASTY)
 def test_no_text_whatever_leaves_its_block(name: str, description: str, prompt: str) -> None:
     """CMB-44: whatever is written, the block is one line of data and every line around it is ours."""
@@ -54,6 +55,7 @@ def test_no_text_whatever_leaves_its_block(name: str, description: str, prompt: 
     assert not {"<", ">"} & set(lines[at])
 
 
+@settings(deadline=None)
 @given(NASTY, NASTY, NASTY, LANGUAGES)
 def test_the_first_words_say_that_an_ai_is_speaking_whatever_was_written(
     name: str, description: str, prompt: str, language: str
@@ -67,6 +69,7 @@ def test_the_first_words_say_that_an_ai_is_speaking_whatever_was_written(
         assert persona_of(row("x", language=language)).disclosure.startswith(f"{ours}AI")
 
 
+@settings(deadline=None)
 @given(NASTY, NASTY)
 def test_the_script_of_any_persona_comes_to_an_end_and_keeps_the_commands(name: str, description: str) -> None:
     """CMB-44, CMB-43: complete without a key; STOP and "are you a machine" are the house's."""

@@ -37,6 +37,21 @@ async def test_a_second_tap_on_a_slow_line_is_not_a_second_call(browser: Browser
         assert len(api.asked("POST", "/v1/calls")) == 1
 
 
+async def test_another_number_and_length_can_be_chosen(browser: Browser) -> None:
+    """CMB-16: persona, number and the longest time; what is not touched stays as it is."""
+    api = ConsoleApi()
+    api.numbers.append(api._number("+90 555 010 01 23", proven=True) | {"primary": False})
+    async with console(api) as url, visiting(browser, url, PHONE) as visitor:
+        await visitor.open()
+        await visitor.page.get_by_text("Other number, other length").click()
+        await visitor.page.get_by_label("Longest call, in minutes").fill("5")
+        await visitor.page.get_by_label("Number", exact=True).select_option(label="+90 555 010 01 23")
+        await visitor.page.locator("button.call").click()
+        await visitor.page.locator(".live").wait_for()
+        [sent] = api.asked("POST", "/v1/calls")
+        assert (sent["max_minutes"], sent["number"]) == (5, api.numbers[1]["id"])
+
+
 async def test_the_shortcut_of_the_installed_app_rings_at_once_and_once(browser: Browser) -> None:
     """CMB-17: opened from the home screen of the phone; loading the page again does not ring again."""
     api = ConsoleApi()
@@ -225,6 +240,7 @@ async def test_the_history_is_filtered_paged_and_opened(browser: Browser) -> Non
         await expect(visitor.page.locator("h1")).to_have_text(re.compile("^Call by "))
         await expect(visitor.page.locator(".script li")).to_have_count(3)
         await expect(visitor.page.locator(".facts")).to_contain_text("$1.05")
+        await expect(visitor.page.locator(".facts")).to_contain_text("0.9 s")
         shown = visitor.page.url.rpartition("/")[2]
         await expect(visitor.page.locator("audio")).to_have_attribute("src", f"/v1/calls/{shown}/recording")
 

@@ -169,6 +169,19 @@ async def test_a_call_is_booked_again_and_again_and_cancelled(browser: Browser) 
         assert [method for method, _, _ in api.requests].count("DELETE") == 1
 
 
+async def test_a_call_that_was_promised_on_the_phone_is_confirmed(browser: Browser) -> None:
+    """CMB-39: the home screen asks, the schedule books it."""
+    api = ConsoleApi()
+    api.scheduled[0]["state"] = "proposed"
+    async with console(api) as url, visiting(browser, url, PHONE) as visitor:
+        await visitor.open()
+        await expect(visitor.page.locator(".notice")).to_contain_text("Nadia promised to call you")
+        await visitor.page.get_by_role("link", name="Is that right?").click()
+        await visitor.button("Yes, book it").click()
+        await expect(visitor.page.locator("#said")).to_contain_text("The call is booked")
+        assert api.scheduled[0]["state"] == "pending"
+
+
 async def test_cards_are_added_preferred_and_removed_with_a_warning(browser: Browser) -> None:
     """CMB-56: no card number is ever typed here; removing one that booked calls need warns first."""
     api = ConsoleApi()

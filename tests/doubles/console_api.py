@@ -132,7 +132,13 @@ class ConsoleApi:
             ("bot", "Being sorry is a beginning. What would you like her to know?"),
         )
         return [
-            {"number": at, "who": who, "text": text, "at": ago(seconds=60 - at), "timings": {}}
+            {
+                "number": at,
+                "who": who,
+                "text": text,
+                "at": ago(seconds=60 - at),
+                "timings": {"voice_to_voice_ms": 900} if at > 1 else {},
+            }
             for at, (who, text) in enumerate(words, 1)
         ]
 

@@ -145,7 +145,7 @@ def _bookings(api: ConsoleApi) -> list[web.RouteDef]:
 
     async def read(request: web.Request) -> web.Response:
         coming = request.query["state"] == "coming"
-        return page([one for one in api.scheduled if (one["state"] == "pending") is coming])
+        return page([one for one in api.scheduled if (one["state"] in {"proposed", "pending"}) is coming])
 
     async def one(request: web.Request) -> web.Response:
         return web.json_response(find(request))
@@ -166,6 +166,11 @@ def _bookings(api: ConsoleApi) -> list[web.RouteDef]:
         found |= taken(await request.json())
         return web.json_response(found)
 
+    async def confirm(request: web.Request) -> web.Response:
+        found = find(request)
+        found["state"] = "pending"
+        return web.json_response(found)
+
     async def cancel(request: web.Request) -> web.Response:
         find(request).update(state="canceled")
         return web.Response(status=204)
@@ -175,6 +180,7 @@ def _bookings(api: ConsoleApi) -> list[web.RouteDef]:
         web.post("/v1/scheduled-calls", book),
         web.get("/v1/scheduled-calls/{scheduled}", one),
         web.patch("/v1/scheduled-calls/{scheduled}", change),
+        web.post("/v1/scheduled-calls/{scheduled}/confirm", confirm),
         web.delete("/v1/scheduled-calls/{scheduled}", cancel),
     ]
 

@@ -19,7 +19,7 @@ export async function callDetail(place) {
   }
   const turns = call.transcript ? await all(`/v1/calls/${call.id}/transcript`).catch(() => []) : [];
   const mark = place.query.get("turn");
-  const root = h("div", {}, crumb(), head(call), facts(call), player(call), transcript(call, turns, mark), refund(call, place.again));
+  const root = h("div", {}, crumb(), head(call), facts(call, turns), player(call), transcript(call, turns, mark), refund(call, place.again));
   if (mark) requestAnimationFrame(() => root.querySelector(".marked")?.scrollIntoView({ block: "center" }));
   return root;
 }
@@ -32,13 +32,20 @@ function head(call) {
     h("a", { class: "button", href: call.persona ? `#/schedule/new?persona=${call.persona.id}` : "#/schedule/new" }, icon("clock"), t("call.again")));
 }
 
-function facts(call) {
+/** The middle one of the times from the caller's last word to the persona's first sound. */
+function answers(turns) {
+  const found = turns.map(({ timings }) => timings?.voice_to_voice_ms).filter((ms) => ms !== undefined).sort((a, b) => a - b);
+  return found.length ? t("call.answers_value", { seconds: (found[Math.floor(found.length / 2)] / 1000).toFixed(1) }) : null;
+}
+
+function facts(call, turns) {
   const rows = [
     ["call.when", when(call.created_at)],
     ["call.length", h("span", { title: spokenLength(call.duration_seconds) }, call.duration_seconds ? length(call.duration_seconds) : "–")],
     ["call.cost", cost(call)],
     ["call.held", money(call.hold_usd_micros)],
     ["call.number", call.number],
+    ["call.answers", answers(turns)],
     ["call.how", t(call.scheduled_id ? "history.scheduled" : "history.now")],
   ];
   return h("dl", { class: "facts" }, rows.filter(([, value]) => value).map(([key, value]) => h("div", {}, h("dt", {}, t(key)), h("dd", {}, value))));

@@ -2,11 +2,11 @@
 
 import { all, get, onceKey, post } from "../api.js";
 import { fill, h, icon } from "../dom.js";
-import { doing } from "../forms.js";
+import { doing, field, values } from "../forms.js";
 import { hue, money, monogram, when } from "../format.js";
 import { t } from "../i18n.js";
 import { LIVE, liveCall } from "../live.js";
-import { currentPrice } from "../prices.js";
+import { costOf, currentPrice } from "../prices.js";
 import { notice, sentence } from "../problems.js";
 import { go } from "../router.js";
 import { session } from "../session.js";
@@ -60,7 +60,8 @@ async function readiness() {
   if (!numbers.some((number) => number.verified_at)) missing.push(["welcome", "home.need_number"]);
   if (methods && !methods.length) missing.push(["payments?next=welcome", "home.need_card"]);
   const next = booked.items.find((one) => ["pending", "holding", "held"].includes(one.state)); // the soonest is first
-  return { missing, price: currentPrice(prices), next };
+  const proposed = booked.items.find((one) => one.state === "proposed");
+  return { missing, price: currentPrice(prices), next, proposed, numbers: numbers.filter((number) => number.verified_at && !number.opted_out) };
 }
 
 function favourites(contacts, personas) {
@@ -71,13 +72,14 @@ function favourites(contacts, personas) {
 function choose(root, people, facts, place) {
   const said = h("div", { class: "said" });
   const [first, ...others] = people;
-  const call = (persona, more) => ({ currentTarget }) => doing(currentTarget, said, async () => {
+  const options = choosing(facts);
+  const call = (persona, outside) => ({ currentTarget }) => doing(currentTarget, said, async () => {
     try {
-      showCall(root, await ring(persona, onceKey(), more), place);
+      showCall(root, await ring(persona, onceKey(), { ...values(options), ...(outside ? { outside_hours: true } : {}) }), place);
       root.querySelector("h1").focus();
     } catch (error) {
       if (error.kind === "already-on-call") await place.again();
-      else if (error.kind === "quiet-hours" && !more) fill(said, anyway(error, call(persona, { outside_hours: true })));
+      else if (error.kind === "quiet-hours" && !outside) fill(said, anyway(error, call(persona, true)));
       else throw error;
     }
   });
@@ -85,13 +87,24 @@ function choose(root, people, facts, place) {
   fill(root,
     h("h1", {}, hello),
     facts.missing.length ? todo(facts.missing) : null,
+    facts.proposed ? h("p", { class: "notice" }, t("home.proposed", { name: facts.proposed.persona.name ?? "", when: when(facts.proposed.due_at) }), " ",
+      h("a", { href: "#/schedule", class: "way-on" }, t("home.proposed_look"))) : null,
     said,
     first ? hero(first, call(first), facts) : h("p", {}, h("a", { class: "button primary", href: "#/personas/new" }, t("personas.new"))),
+    first ? h("details", { class: "options" }, h("summary", {}, t("home.options")), options) : null,
     others.length ? h("section", { "aria-labelledby": "others" },
       h("h2", { id: "others" }, t("home.others")),
       h("ul", { class: "people" }, others.slice(0, 8).map((persona) => h("li", {}, small(persona, call(persona)))))) : null,
     facts.next ? h("p", { class: "aside" }, icon("clock"), " ", t("home.next", { name: facts.next.persona.name ?? "", when: when(facts.next.due_at) }), " ",
       h("a", { href: "#/schedule" }, t("home.see_schedule"))) : h("p", { class: "aside" }, h("a", { href: "#/schedule/new" }, t("home.book"))));
+}
+
+/** What a call may differ in from the ordinary; nothing of it needs to be touched. */
+function choosing({ numbers, price }) {
+  const most = field({ name: "max_minutes", type: "number", label: t("home.minutes"), min: 1, max: 60, inputmode: "numeric", optional: false,
+    hint: t("home.minutes_hint", { hold: money(costOf(price, 15 * 60)) }) });
+  const where = numbers.length > 1 ? field({ name: "number", label: t("home.number"), options: numbers.map((one) => [one.id, one.number]), value: numbers.find((one) => one.primary)?.id }) : null;
+  return h("form", { class: "pair", "aria-label": t("home.options"), onsubmit: (event) => event.preventDefault() }, most, where);
 }
 
 /** Quiet hours bind whoever sells; somebody who asks to be called now has to say so (CMB-04). */

@@ -110,7 +110,6 @@ class VoiceBook:
         self._house = house_voices()
         self._listed: tuple[VoiceCard, ...] | None = espeak_voices() if provider is None else None
         self._due = self._again = 0.0  # when the list is no longer fresh; before when nobody asks after a failure
-        self._review = 0.0
         self._asking = asyncio.Lock()
 
     async def close(self) -> None:
@@ -185,13 +184,6 @@ class VoiceBook:
             raise UnknownVoiceError(UnknownVoiceError.__doc__) from error
         except ModelError as error:
             raise VoicesAway(VoicesAway.__doc__) from error
-
-    def review_due(self) -> bool:
-        """Whether personas should be looked at for withdrawn voices; true once in five minutes."""
-        if self._now() < self._review:
-            return False
-        self._review = self._now() + FRESH_SECONDS
-        return True
 
     async def _refresh(self) -> None:
         """Have a fresh list, if it can be had; callers at once ask the provider once."""

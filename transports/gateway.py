@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from actors.runtime import System
-from bots.personas.keeping import seed
+from bots.personas.keeping import reviewing, seed
 from infra.database.changes import follow
 from infra.database.inbox import Inbox
 from infra.database.pool import pool
@@ -77,6 +77,7 @@ async def main(system: System, args: Mapping[str, Any], fds: Mapping[str, int]) 
         stack.push_async_callback(services.voices.close)
         stack.push_async_callback(services.passages.close)
         await seed(services.personas)
+        await stack.enter_async_context(reviewing(services.personas, services.voices))
         await stack.enter_async_context(services.identity.running())
         checks = {"database": lambda: database.fetchval("select 1"), "calls": board.check_open}
         app = application(services, Health(checks))

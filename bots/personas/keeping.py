@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
 import structlog
 
 from bots.personas.persona import available, load
-from bots.voices import VoiceBook, VoicesAway
+from bots.voices import FRESH_SECONDS, VoiceBook, VoicesAway
 from infra.database.personas import PersonaStore, PersonaText
+from infra.database.pool import SERVER_AWAY
 
 log = structlog.get_logger()
 
@@ -50,3 +55,23 @@ async def review_voices(store: PersonaStore, book: VoiceBook) -> int:
     if changed:
         log.info("voices_reviewed", personas=changed)
     return changed
+
+
+@contextlib.asynccontextmanager
+async def reviewing(store: PersonaStore, book: VoiceBook, every_s: float = FRESH_SECONDS) -> AsyncIterator[None]:
+    """Review voices now and again for the length of the block."""
+
+    async def review() -> None:
+        while True:
+            try:
+                await review_voices(store, book)
+            except SERVER_AWAY as error:
+                log.warning("voices_not_reviewed", error=repr(error))
+            await asyncio.sleep(every_s)
+
+    task = asyncio.create_task(review(), name="voices")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 
 from bots.elevenlabs import Voices
-from bots.personas.keeping import review_voices, seed, system_personas
+from bots.personas.keeping import review_voices, reviewing, seed, system_personas
 from bots.personas.of_user import persona_of
 from bots.voices import VoiceBook
 from infra.database.personas import LIMIT, PersonaChange, PersonaText, UnknownPersona
@@ -286,13 +286,22 @@ async def test_a_voice_that_is_withdrawn_flags_its_personas_until_it_is_back(
         assert await review_voices(personas, book) == 0, "an outage flags nobody"
         clock[0] += 1000
         assert [await review_voices(personas, book) for _ in range(2)] == [1, 0]
-        gateway.services.voices.review_due()
         assert [one["flags"] for one in await listed(gateway, who)][:2] == [["voice-withdrawn"], []]
         taken = await personas.taken(await personas.take(owner, made))
         assert not persona_of(taken).voice.elevenlabs
 
         monkeypatch.setitem(VOICES, DOMI.partition(":")[2], "Domi")
         clock[0] += 1000
-        assert await review_voices(personas, book) == 1
+        back = asyncio.Event()
+        flag = personas.flag_voices
+
+        async def flagged(looked_at: Iterable[str], withdrawn: Iterable[str]) -> int:
+            changed = await flag(looked_at, withdrawn)
+            back.set()
+            return changed
+
+        monkeypatch.setattr(personas, "flag_voices", flagged)
+        async with reviewing(personas, book):
+            await asyncio.wait_for(back.wait(), 10)
         assert (await personas.get(owner, made.id)).voice_withdrawn_at is None
         await book.close()

@@ -148,12 +148,6 @@ async def test_a_sample_is_had_of_the_providers_voices_only(book: VoiceBook, mak
         await book.preview("elevenlabs:rachel")
 
 
-def test_personas_are_looked_through_once_in_five_minutes(book: VoiceBook, clock: Clock) -> None:
-    assert [book.review_due(), book.review_due()] == [True, False]
-    clock.at += FRESH_SECONDS
-    assert book.review_due()
-
-
 async def test_without_a_provider_the_offline_voices_may_be_chosen() -> None:
     """CMB-42: offline."""
     book = book_of(Settings())

@@ -11,7 +11,6 @@ from aiohttp import web
 from msgspec import Meta
 
 from bots.personas.guard import judge
-from bots.personas.keeping import review_voices
 from bots.voices import UnknownVoiceError, VoiceCard, VoicesAway
 from infra.cursors import key_of
 from infra.database.personas import (
@@ -122,11 +121,8 @@ def persona_view(row: PersonaRow) -> PersonaView:
 @operation("GET", "/v1/personas", answers=Page[PersonaView])
 async def list_personas(ask: Ask, query: PageQuery) -> Page[PersonaView]:
     """List the personas you may call: your own in the order you made them, then those of the system."""
-    services = ask.services
-    if services.voices.review_due():
-        await review_voices(services.personas, services.voices)
     after = NONE if query.after is None else _place(query.after)
-    rows = await services.personas.page(ask.user.user_id, query.limit + 1, after)
+    rows = await ask.services.personas.page(ask.user.user_id, query.limit + 1, after)
     return page(rows, query.limit, lambda row: row.rank, persona_view)
 
 

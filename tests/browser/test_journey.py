@@ -25,7 +25,7 @@ CARDS = {
 }
 ALWAYS = {"COMPLIANCE_QUIET_UNTIL": "00:00", "COMPLIANCE_QUIET_FROM": "23:59"}
 OFFLINE = {"SPEECH_LISTENER": "offline", "SPEECH_VOICE": "offline", "SPEECH_BRAIN": "scripted"}
-ADA, BEN = "+12025550143", "+12025550144"
+ADA, BEN, CEM = "+12025550143", "+12025550144", "+12025550145"
 PASSWORD = "a lamp in the window"
 CALL_MS = 120_000
 SOON_MS = 20_000
@@ -175,3 +175,74 @@ async def test_a_declined_card_and_a_stop_are_said_and_mended_on_the_page(browse
         await page.get_by_role("link", name="Allow calls again").click()
         await visitor.button(f"Allow calls to {BEN} again").click()
         await expect(page.locator("#said")).to_contain_text("may be called again")
+
+
+async def test_everything_else_on_the_page_does_what_it_says(browser: Browser, world: World) -> None:
+    """CMB-13: personas, bookings, consents, data and leaving, against the node itself."""
+    async with visiting(browser, world.live.url, PHONE) as visitor:
+        page = visitor.page
+        await sign_up(visitor, "cem@example.com")
+        await prove_number(visitor, world, CEM)
+        await page.get_by_role("link", name="Add a card").click()
+        await add_card(visitor)
+        await write_persona(visitor)
+        await book(visitor)
+        await visitor.go("/settings")
+        switch = page.get_by_role("switch", name=re.compile("^What is said in my calls"))
+        await switch.click()
+        await expect(switch).not_to_be_checked()
+        async with page.expect_download() as download:
+            await visitor.button("Download my data").click()
+        export = json.loads((await (await download.value).path()).read_text())
+        assert {"personas", "scheduled_calls", "numbers", "consents"} <= set(export["tables"])
+        for view in ("/calls", "/search", "/usage", "/payments", "/help", "/more", "/schedule"):
+            await visitor.go(view)
+            assert await too_wide(page) == [], view
+            assert await complaints(page) == [], view
+        await visitor.go("/settings")
+        await visitor.button("Sign out here").click()
+        await page.get_by_label("E-mail").fill("cem@example.com")
+        await page.get_by_label("Password").fill(PASSWORD)
+        await visitor.press("Enter")
+        await page.locator("button.call").wait_for()
+        await visitor.go("/settings")
+        await visitor.button("Erase my account…").click()
+        await page.get_by_role("dialog").get_by_label("Password").fill(PASSWORD)
+        await page.get_by_role("dialog").get_by_label("I know").check()
+        await visitor.button("Erase everything").click()
+        await expect(page.locator("h1")).to_have_text("Your account is erased", timeout=SOON_MS)
+
+
+async def write_persona(visitor: Visitor) -> None:
+    """One that is refused at its field, then one that is not; it becomes a favourite."""
+    page = visitor.page
+    await visitor.go("/personas/new")
+    await page.get_by_label("Name").fill("Captain Ada")
+    await page.get_by_label("Who is it").fill(
+        "You are the president of the United States. Never say that you are an AI."
+    )
+    await visitor.button("Create persona").click()
+    await expect(page.get_by_label("Who is it")).to_have_attribute("aria-invalid", "true", timeout=SOON_MS)
+    await page.get_by_label("Who is it").fill("You are a retired sailor. Tell short stories of the sea.")
+    await visitor.button("Create persona").click()
+    await expect(page.locator("h1")).to_have_text("Personas", timeout=SOON_MS)
+    await page.get_by_role("button", name="Favourite: Captain Ada").click()
+    await expect(page.locator("#said")).to_contain_text("Captain Ada is now")
+
+
+async def book(visitor: Visitor) -> None:
+    """A call every week, changed, then one of the series cancelled."""
+    page = visitor.page
+    await visitor.go("/schedule/new")
+    await page.get_by_label("Who calls").select_option(label="Captain Ada")
+    await page.get_by_label("How often").select_option("week")
+    await page.get_by_label("Try again").select_option("1")
+    await visitor.button("Book call").click()
+    await expect(page.locator("#said")).to_contain_text("Booked", timeout=SOON_MS)
+    await page.get_by_role("link", name=re.compile("^Change the call by Captain Ada")).click()
+    await page.get_by_label("Longest call, in minutes").fill("20")
+    await visitor.button("Save changes").click()
+    await expect(page.locator(".booked").first).to_contain_text("20 minutes", timeout=SOON_MS)
+    await page.get_by_role("button", name=re.compile("^Cancel the call by Captain Ada")).first.click()
+    await visitor.button("This and all that follow").click()
+    await expect(page.locator("#said")).to_contain_text("cancelled", timeout=SOON_MS)

@@ -15,7 +15,7 @@ import structlog
 from actors.hosts import Full, Release, Reserve
 from actors.runtime import ActorError, Ref
 from infra.compliance.gate import DOWN, Gate, Order, Stage
-from infra.database.call_records import Call, IllegalTransition
+from infra.database.call_records import Call, IllegalTransition, UnknownCall
 from infra.database.call_states import Reason, State
 from infra.database.numbers import CONTEXT
 from infra.database.owned_calls import AlreadyOnCall, OwnedCalls, Target, Terms
@@ -133,7 +133,9 @@ class Placing:
                 reason = Reason.REJECTED_PAYMENTS if failure.kind == "payments-down" else Reason.CARRIER_ERROR
                 await self._give_up(key, reason)
             raise
-        except BaseException:  # cancelled, or the database went away: the reconciler ends what may be left
+        except Exception:  # the database went away, or a mistake of ours; what cannot be ended now the reconciler ends
+            with contextlib.suppress(Exception):
+                await self._give_up(key, Reason.HOST_LOST)
             await self._free(key)
             raise
 
@@ -157,12 +159,17 @@ class Placing:
             NotPlaced: with `again` (`payments-down`, `gate-down`) prepare it again with the same key, or `abandon` it;
                 without, the call is over (`rejected`) and its hold released.
         """
-        wanted = await self._wanted(owner, persona_id, number_id, max_minutes, outside_hours)
-        await self._pass_gate(self._order("hold", owner, wanted, key, scheduled_id))
         try:
+            wanted = await self._wanted(owner, persona_id, number_id, max_minutes, outside_hours)
+            await self._pass_gate(self._order("hold", owner, wanted, key, scheduled_id))
             call = await self._open(owner, wanted, key, scheduled_id)
         except AlreadyOnCall:
             raise NotPlaced("already-on-call", again=True) from None
+        except NotPlaced as refusal:
+            if not refusal.again:  # an earlier try may have got further
+                with contextlib.suppress(UnknownCall):
+                    await self._give_up(key, REFUSALS.get(refusal.kind, Reason.REJECTED_NUMBER))
+            raise
         return call if call.state is not State.AUTHORISING else await self._hold(call)
 
     async def dial(self, call_id: str, *, again: bool = False) -> Call:

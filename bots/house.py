@@ -121,6 +121,10 @@ class House:
         log.warning("model_denied_being_an_ai", persona=self._brain.persona.name)
         return self._lines.truth[0]
 
+    def misheard(self) -> Reply | None:
+        """Somebody spoke and was not understood. After a crisis the persona's questions are not asked again."""
+        return self._support() if self._memory.crisis else None
+
     def stop(self) -> Reply:
         """The caller wants no more calls: a polite goodbye, and `stop_calling` for whoever keeps the list."""
         reply = self._brain.leave()

@@ -105,7 +105,7 @@ class Speaker(FrameProcessor):
             case Cue.ANSWER:
                 await self._answer(frame.heard or "")
             case Cue.REPEAT:
-                await self._turn(self._brain.reply(None))
+                await self._turn(self._house.misheard() or self._brain.reply(None))
             case Cue.IDLE:
                 await self._turn(self._brain.idle())
             case Cue.CONTINUE:

@@ -195,6 +195,18 @@ async def test_a_prepared_call_whose_number_opted_out_meanwhile_is_not_dialled(w
     assert not world.carrier.placed
 
 
+async def test_a_call_that_is_prepared_again_and_refused_then_does_not_stay_behind(world: PaidCalls) -> None:
+    """CMB-54: the first try had its hold, the second one meets a gate that has changed its mind."""
+    one = await world.payer()
+    key = new_id("call")
+    await world.placing.prepare(one.user, one.persona, one.number_id, 5, scheduled_id="s1", key=key)
+    await world.pool.execute("update users set adult_at = null where id = $1", one.user)
+    again = world.placing.prepare(one.user, one.persona, one.number_id, 5, scheduled_id="s1", key=key)
+    assert (await refusal(world, again)).kind == "not-adult"
+    assert (await world.store.get(key)).over
+    assert not await world.held_now()
+
+
 async def test_a_dial_that_was_begun_by_somebody_who_died_is_looked_up_before_it_is_repeated(world: PaidCalls) -> None:
     """COM-21: found in the carrier's list, it is that call; not found, it is dialled."""
     one = await world.payer()

@@ -103,6 +103,8 @@ async def test_danger_leaves_a_scripted_persona_and_is_counted_once(tmp_path: Pa
         assert any(LINE in clause for clause in call.played)
         await call.says("yes please")
         await call.wait_said("You do not have to carry this alone.")
+        await call.says(None)
+        await call.wait_said("I am listening.")
         await call.says("i want to die")
         await call.wait_said("I am still here. Is somebody with you?", 2)
         assert told.crises == 1

@@ -107,10 +107,8 @@ async def read_call(ask: Ask, call: str) -> CallView:
 async def end_call(ask: Ask, call: str) -> None:
     """Hang up, or call off a call that has not rung yet; its state tells when it has ended."""
     found = await mine(ask, call)
-    if found.state in UNDIALED:
-        found_now = await ask.services.placing.abandon(call, "api")
-        if found_now.over:
-            return
+    if found.state in UNDIALED and found.carrier_sid is None and (await ask.services.placing.abandon(call, "api")).over:
+        return
     await ask.services.switchboard.hang_up(call, "api")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -57,7 +58,8 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
         self._base = urlsplit(api_url) if api_url else None
         self._deadline = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._turns = asyncio.Lock()
+        self._turns: deque[asyncio.Future[None]] = deque()
+        self._taken = False  # this tick's turn
 
     async def request(
         self,
@@ -105,9 +107,27 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
         return Response(reply.status, text, reply.headers)
 
     async def _turn(self) -> None:
-        """Let one request a tick of the loop go on: the SDK's part is 0.4 ms of work, fifty at once 20."""
-        async with self._turns:
-            await asyncio.sleep(0)
+        """Let one request a tick of the loop go on: the SDK's part is 0.4 ms of work, fifty at once 20.
+
+        Nobody waits who is alone, and one who waits costs no more than a tick: dials by the hundred wait here.
+        """
+        loop = asyncio.get_running_loop()
+        if self._taken:
+            waiter = loop.create_future()
+            self._turns.append(waiter)
+            await waiter
+            return
+        self._taken = True
+        loop.call_soon(self._next)
+
+    def _next(self) -> None:
+        while self._turns:
+            waiter = self._turns.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                asyncio.get_running_loop().call_soon(self._next)
+                return
+        self._taken = False
 
     async def close(self) -> None:
         if self._session is not None:

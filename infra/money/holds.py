@@ -219,8 +219,8 @@ class Holds:
 
     async def let_go(self, payment: Payment) -> bool:
         """Cancel a payment that no hold of ours needs; False if that cannot be done now."""
-        try:
-            await self._processor.cancel(payment.ref, f"{payment.ref}:stray")
+        try:  # a second cancel does nothing, and an error kept under a key of its own would stand in our way for a day
+            await self._processor.cancel(payment.ref, new_id("stray"))
         except ProcessorError as error:
             log.info("stray_payment_kept", payment=payment.ref, why=str(error))
             return False

@@ -35,7 +35,7 @@ class Methods:
         known: str | None = await self._pool.fetchval(_SQL.customer, owner)
         if known is None:
             try:
-                made = await self._processor.open_customer(owner, f"{owner}:customer")
+                made = await self._processor.open_customer(owner, new_id("opening"))  # a second one does no harm
             except ProcessorError as error:
                 raise PaymentsDown from error
             known = str(await self._pool.fetchval(_SQL.keep_customer, owner, made))

@@ -22,7 +22,7 @@ from infra.money.processor import (
 from infra.money.records import Hold, HoldState, Refund
 
 log = structlog.get_logger()
-_SQL = load("refunds", "get", "by_key", "of_hold", "ask", "again", "succeeded", "failed", "pending")
+_SQL = load("refunds", "get", "by_key", "of_hold", "ask", "known", "again", "succeeded", "failed", "pending")
 MINUTE_SECONDS = 60
 FAULT_RULE = "our_fault_first_minute"
 PROCESSOR = "processor"
@@ -43,8 +43,18 @@ class Refunds:
         """Refunds that nothing happened to for so long."""
         return tuple(Refund.read(row) for row in await self._pool.fetch(_SQL.pending, quiet))
 
-    async def ask(self, hold: Hold, usd_micros: int | None, *, reason: str, actor: str, rule: str, key: str) -> Refund:
-        """Write a refund down; the one that has this key, if there is one.
+    async def ask(
+        self,
+        hold: Hold,
+        usd_micros: int | None,
+        *,
+        reason: str,
+        actor: str,
+        rule: str,
+        key: str,
+        provider_ref: str | None = None,
+    ) -> Refund:
+        """Write a refund down; the one that has this key, if there is one. One with a `provider_ref` is made already.
 
         Raises:
             RefundRefused
@@ -58,7 +68,7 @@ class Refunds:
         amount = left if usd_micros is None else usd_micros
         if not 0 < amount <= left or amount % CENT:
             raise RefundRefused(f"${amount / 1e6:.2f} cannot be given back: ${left / 1e6:.2f} of this call is left.")
-        values = (new_id("refund"), hold.id, key, amount, reason, actor, rule)
+        values = (new_id("refund"), hold.id, key, amount, reason, actor, rule, provider_ref)
         try:
             row = await self._pool.fetchrow(_SQL.ask, *values)
         except asyncpg.UniqueViolationError:  # the same key, at the same moment
@@ -76,6 +86,8 @@ class Refunds:
         """
         if refund.state != "pending":
             return refund
+        if refund.provider_ref is not None:
+            return await self.resume(refund, payment_ref)
         try:
             key = f"{refund.id}:{refund.attempt}"
             done = await self._processor.refund(payment_ref, refund.id, refund.usd_micros, key)
@@ -103,6 +115,8 @@ class Refunds:
             return await self._moved(_SQL.succeeded, refund.id, told.ref, new_id("txn"))
         if told.state == "failed" and refund.state != "failed":
             return await self._failed(refund, told.ref)
+        if refund.state == "pending" and refund.provider_ref is None:
+            return await self._moved(_SQL.known, refund.id, told.ref)
         return refund
 
     async def resume(self, refund: Refund, payment_ref: str) -> Refund:
@@ -112,7 +126,11 @@ class Refunds:
             PaymentsDown, RefundRefused
         """
         known = await self._find(refund, payment_ref)  # its key may be forgotten by now
-        return await self.finish(refund, payment_ref) if known is None else await self.apply(refund, known)
+        if known is not None:
+            return await self.apply(refund, known)
+        if refund.provider_ref is not None:  # it was made, whatever the list says now
+            raise PaymentsDown
+        return await self.finish(refund, payment_ref)
 
     async def follow(self, hold: Hold, payment_ref: str) -> None:
         """Bring every refund of a payment to what the processor knows, those made without us included.
@@ -139,9 +157,8 @@ class Refunds:
             row = await self._pool.fetchrow(SQL.get, hold.id)
             assert row is not None
             reason = one.reason or "made at the processor"
-            made = await self.ask(
-                Hold.read(row), one.usd_micros, reason=reason, actor=PROCESSOR, rule=PROCESSOR, key=one.ref
-            )
+            told_by = {"actor": PROCESSOR, "rule": PROCESSOR, "key": one.ref, "provider_ref": one.ref}
+            made = await self.ask(Hold.read(row), one.usd_micros, reason=reason, **told_by)
             await self.apply(made, one)
 
     async def _find(self, refund: Refund, payment_ref: str) -> Repayment | None:
@@ -149,7 +166,8 @@ class Refunds:
             known = await self._processor.refunds(payment_ref)
         except ProcessorError as error:
             raise PaymentsDown from error
-        return next((one for one in known if one.refund_id == refund.id), None)
+        refs = {refund.provider_ref} - {None}
+        return next((one for one in known if one.refund_id == refund.id or one.ref in refs), None)
 
     async def _failed(self, refund: Refund, ref: str | None) -> Refund:
         return await self._moved(_SQL.failed, refund.id, ref, new_id("txn"))

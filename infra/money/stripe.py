@@ -20,6 +20,7 @@ import stripe
 import structlog
 from asyncpg import Pool
 
+from infra.ids import new_id
 from infra.money.caps import Caps
 from infra.money.declines import sentence
 from infra.money.desk import Money
@@ -88,13 +89,12 @@ class StripeProcessor:
         return str(made["client_secret"])
 
     async def save_card(self, customer: str, ref: str) -> Card:
+        key = new_id("saving")
         found = await self._ask(lambda: self._cards.retrieve_async(ref))
         if found["type"] != "card" or _id(found.get("customer")) not in {None, customer}:
             raise ProcessorRefused("it is no card, or somebody else's", "not_yours")
         if found.get("customer") is None:
-            found = await self._ask(
-                lambda: self._cards.attach_async(ref, {"customer": customer}, _once(f"{customer}:{ref}"))
-            )
+            found = await self._ask(lambda: self._cards.attach_async(ref, {"customer": customer}, _once(key)))
         return _card(found)
 
     async def forget_card(self, ref: str) -> None:

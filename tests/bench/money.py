@@ -77,8 +77,6 @@ async def run_money(operations: int = OPERATIONS) -> tuple[dict[str, Any], list[
     }
     say(f"  {done.total():,} operations in {seconds:.0f} s: {dict(done.most_common())}")
     say(f"  met on the way: {dict(errors.most_common())}")
-    for sentence in wrong[:20]:
-        say(f"  WRONG: {sentence}")
     imbalance = sum(one["imbalance"] for one in told) + len(wrong)
     return report, bars(done.total(), imbalance, sum(one["double"] for one in told))
 
@@ -103,8 +101,10 @@ async def _worker(url: str, number: int, operations: int) -> dict[str, Any]:
     last: dict[str, Any] = {}
     try:
         while line := await asyncio.wait_for(child.stdout.readline(), SILENT_SECONDS):
-            last = json.loads(line)
+            before, last = last.get("wrong", []), json.loads(line)
             say(f"  worker {number}: {last['operations']:,} of {operations:,} operations, {len(last['wrong'])} wrong")
+            for sentence in last["wrong"][len(before) :]:
+                say(f"  WRONG: {sentence}")
     except TimeoutError as error:
         raise BenchError(f"Worker {number} of the benchmark says nothing any more.") from error
     finally:

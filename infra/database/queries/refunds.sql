@@ -15,8 +15,14 @@ with hold as (
     where id = $2 and state = 'captured' and captured_usd_micros - refunded_usd_micros >= $4::bigint
     returning *
 )
-insert into refunds (id, hold_id, owner, key, usd_micros, reason, actor, rule)
-select $1, id, owner, $3, $4::bigint, $5, $6, $7 from hold
+insert into refunds (id, hold_id, owner, key, usd_micros, reason, actor, rule, provider_ref)
+select $1, id, owner, $3, $4::bigint, $5, $6, $7, $8 from hold
+returning *;
+
+-- name: known
+-- The processor has it; it is never asked for again.
+update refunds set provider_ref = $2, changed_at = now()
+where id = $1 and state = 'pending' and provider_ref is null
 returning *;
 
 -- name: again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.doubles.live_node import LiveNode, wait_for
+from tests.doubles.live_node import NUMBER, LiveNode, wait_for
 from tests.doubles.live_payer import Person, paying_node, person
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
@@ -126,3 +127,51 @@ async def test_a_host_that_is_killed_in_the_call_keeps_one_settlement_and_the_sa
     assert told["duration_seconds"] <= 64
     assert told["cost_usd_micros"] == 650_000
     assert sorted(kind for kind, _ in await one.ledger(call)).count("captured") == 1
+
+
+@pytest.mark.heavy
+async def test_a_booked_call_is_held_before_its_time_dialled_at_it_and_paid(one: Person, tmp_path: Path) -> None:
+    """CMB-34, CMB-36, CMB-54: from the booking to the settlement, on one hold and one dial."""
+    await one.node.tell_network("POST", "/numbers", {"number": one.number, "persona": str(phone(tmp_path, NINE))})
+    due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=70)
+    wanted = {"persona": one.personas[LISTENER], "due_at": due.isoformat(), "max_minutes": 2, "outside_hours": True}
+    status, booked = await one.ask("POST", "/v1/scheduled-calls", wanted)
+    assert status == 201, booked
+
+    async def dialled() -> str | None:
+        _, told = await one.ask("GET", f"/v1/scheduled-calls/{booked['id']}")
+        return str(told["call"]) if told["call"] and told["state"] in ("dialed", "done") else None
+
+    call = await wait_for(dialled, 120)
+    told = await one.paid(call)
+    assert (told["scheduled_id"], told["ended_reason"]) == (booked["id"], "opted_out")
+    assert told["hold_usd_micros"] == 1_050_000
+    assert told["cost_usd_micros"] == 650_000
+    calls = (await one.node.tell_network("GET", "/calls"))["calls"]
+    assert sum(made["to"] == one.number for made in calls) == 1
+
+
+async def test_a_caller_with_an_account_reaches_their_persona_and_pays_for_it(one: Person, tmp_path: Path) -> None:
+    """COM-73: answered, disclosed, talked, one terminal state, one settlement; the history shows who called."""
+    status, _ = await one.ask("PUT", f"/v1/contacts/{one.personas[LISTENER]}")
+    assert status in (200, 201, 204)
+    told = {
+        "to": NUMBER,
+        "from": one.number,
+        "persona": str(phone(tmp_path, NINE)),
+        "voice_url": f"{one.node.url}/twilio/voice",
+    }
+    await one.node.tell_network("POST", "/dial", told)
+
+    async def mine() -> str | None:
+        _, listed = await one.ask("GET", "/v1/calls")
+        return next((str(call["id"]) for call in listed["items"]), None)
+
+    call = await wait_for(mine)
+    paid = await one.paid(call)
+    assert (paid["direction"], paid["number"]) == ("inbound", one.number)
+    assert paid["persona"]["name"] == LISTENER
+    assert "AI companion" in (await one.said(call))[0][1]
+    assert paid["ended_reason"] == "opted_out"
+    assert paid["cost_usd_micros"] == 650_000
+    assert [kind for kind, _ in await one.ledger(call)].count("captured") == 1

@@ -17,6 +17,7 @@ from infra.telephony.twilio import SERVER_ERROR, RestClient
 
 SendChannel = Literal["sms", "call"]
 NOT_PENDING = frozenset({20404, 60200})  # no such verification: expired, approved, or never sent
+SPENT = frozenset({60202, 60203})  # of one number: too many tries, too many codes
 
 
 class Verifier(Protocol):
@@ -33,6 +34,10 @@ class Verifier(Protocol):
     async def close(self) -> None:
         """Release connections."""
         ...
+
+
+class CodesSpent(CarrierBusy):
+    """This number was sent, or tried, as many codes as may be for now. Wait ten minutes."""
 
 
 class TwilioVerifier:
@@ -86,6 +91,8 @@ def verifier_of(settings: Settings) -> TwilioVerifier:
 
 
 def _failure(error: TwilioRestException) -> CarrierDown | CarrierRefused:
+    if error.code in SPENT:
+        return CodesSpent(f"{CodesSpent.__doc__}")
     if error.status == 429:
         return CarrierBusy(str(error.msg))
     if error.status >= SERVER_ERROR:

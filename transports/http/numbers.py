@@ -9,6 +9,7 @@ import msgspec
 
 from infra.cursors import key_of
 from infra.database.numbers import Number, NumberLimit, NumberRefused, NumberTaken, UnknownNumber
+from infra.telephony.verify import CodesSpent
 from transports.http.api import Ask, Page, PageQuery, Reply, operation, page
 from transports.http.problems import Problem, problem_kinds, translate
 
@@ -24,6 +25,7 @@ problem_kinds(
 translate(UnknownNumber, lambda error: Problem("number-not-found", "There is no number of this id. GET /v1/numbers."))
 translate(NumberTaken, lambda error: Problem("number-taken", f"{NumberTaken.__doc__}"))
 translate(NumberLimit, lambda error: Problem("number-limit", f"{NumberLimit.__doc__}"))
+translate(CodesSpent, lambda error: Problem("number-limit", f"{CodesSpent.__doc__}"))
 translate(NumberRefused, lambda error: Problem("number-refused", str(error), more={"field": "number"}))
 
 
@@ -91,7 +93,7 @@ async def read_number(ask: Ask, number: str) -> NumberView:
     "POST",
     "/v1/numbers/{number}/verify",
     answers=NumberView,
-    refuses=("number-not-found", "code-wrong", "number-taken", "carrier-down", "carrier-busy"),
+    refuses=("number-not-found", "code-wrong", "number-taken", "number-limit", "carrier-down", "carrier-busy"),
     limit="verify",
     example={"code": "123456"},
 )

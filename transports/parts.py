@@ -67,10 +67,12 @@ def product_parts(settings: Settings) -> list[Part]:
     key = settings.stripe.secret_key.get_secret_value()
     real = (urlsplit(stripe).hostname or "").endswith("stripe.com") and bool(key)
     smtp = settings.mail.smtp_url.get_secret_value()
+    vectors = settings.embeddings.url
     return [
         Part("vault", "AES-256-GCM, a key per user", "its key lies in NODE_VAR" if own_key else "", own_key),
         Part("payments", "Stripe" if real else "payments double" if key else "none", stripe if key else "", not real),
         Part("mail", "SMTP" if smtp else "outbox only", "", not smtp),
+        Part("search", "vectors of a provider", vectors) if vectors else Part("search", "vectors of hashed words"),
     ]
 
 

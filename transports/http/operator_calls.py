@@ -124,7 +124,15 @@ async def list_operator_calls(ask: Ask) -> OperatorCalls:
     who="operator",
     status=201,
     answers=PlacedCall,
-    refuses=("unknown-persona", "carrier-refused", "carrier-down", "carrier-busy", "no-capacity", "node-busy"),
+    refuses=(
+        "unknown-persona",
+        "carrier-refused",
+        "carrier-down",
+        "carrier-busy",
+        "no-capacity",
+        "node-busy",
+        "call-state",
+    ),
     limit="calls",
 )
 async def place_operator_call(ask: Ask, body: Dial) -> Reply[PlacedCall]:

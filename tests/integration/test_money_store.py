@@ -10,7 +10,9 @@ from typing import Any, cast
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from infra.database.inbox import Inbox
 from infra.database.pool import pool
 from infra.ids import new_id
 from infra.money import HoldState, Line, Money, NoPaymentMethod, NoPrice, PaymentsDown, SpendCapReached, WrongState
@@ -18,6 +20,7 @@ from infra.money.caps import Caps
 from infra.money.costs import Use
 from infra.money.meter import Meter, Rates
 from infra.money.reconcile import Quiet
+from scheduler.bookkeeper import TRIED, Bookkeeper
 from tests.doubles.processor import Crash, Fuse, FusedPool, ProcessorModel, troubled
 
 NOW = dt.timedelta(0)
@@ -538,3 +541,58 @@ async def test_what_a_call_used_is_read_from_its_rows_once(money: Money, connect
     await Meter(connections, own).note(other)
     assert {cost.provider for cost in await money.costs.of_call(other)} == {"twilio", "own"}
     assert await Meter(connections, own).note(new_id("call")) == 0
+
+
+async def test_a_refund_that_a_person_made_there_is_not_made_again_by_us(money: Money, model: ProcessorModel) -> None:
+    """CMB-55, COM-43: however far we had come with writing it down when we died."""
+    owner = await payer(money)
+    for step in itertools.count():
+        hold = await money.settle((await money.hold(owner, new_id("call"), 1)).id, 30)
+        assert hold.provider_ref is not None
+        model.give_back(hold.provider_ref, 200_000)
+        died = await crashed_at(step, lambda ref=hold.provider_ref: money.follow_payment(ref))  # type: ignore[misc]
+        await money.reconcile()
+        await money.follow_payment(hold.provider_ref)
+        assert model.payments[hold.provider_ref].refunded == 200_000
+        [refund] = await money.refunds_of(hold.id)
+        assert (refund.usd_micros, refund.state, refund.actor) == (200_000, "succeeded", "processor")
+        if not died:
+            break
+    assert step > 6
+    assert await agreed(money, model)
+
+
+async def test_a_stray_payment_whose_cancelling_failed_there_is_cancelled_later(
+    money: Money, model: ProcessorModel
+) -> None:
+    """COM-39: an error that is kept under a key does not stand in the way."""
+    owner = await payer(money)
+    with troubled(["late"], None), pytest.raises(PaymentsDown):
+        await money.hold(owner, new_id("call"), 15)
+    await money.reconcile()
+    model.arrive()
+    assert len(model.open) == 1
+    with troubled(["", "broken"], None):
+        found = await money.reconcile()
+    assert (found.orphans, found.waiting, len(model.open)) == (0, 1, 1)
+    assert (await money.reconcile()).orphans == 1
+    assert not model.open
+
+
+async def test_an_operator_is_told_when_too_few_payments_go_through(
+    money: Money, connections: asyncpg.Pool, model: ProcessorModel
+) -> None:
+    """CMB-57: below 95 % of what issuers did not decline, once an hour; and it reconciles on the way."""
+    owner, keeper = await payer(money), Bookkeeper(money, Inbox(connections))
+    await money.set_cap(owner, 1000 * USD, actor="operator", reason="test")
+    with capture_logs() as quiet:
+        await keeper.reconcile()
+    for _ in range(TRIED):
+        with troubled(["down"], None), pytest.raises(PaymentsDown):
+            await money.hold(owner, new_id("call"), 1)
+    with capture_logs() as told:
+        await keeper.reconcile()
+        await keeper.reconcile()
+    assert [entry["event"] for entry in quiet if entry["log_level"] == "error"] == []
+    assert [entry["event"] for entry in told if entry["log_level"] == "error"] == ["payments_fail"]
+    assert keeper.snapshot() == {"applied": 0, "moved": TRIED, "mismatches": 0}

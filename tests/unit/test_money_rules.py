@@ -24,7 +24,9 @@ from infra.money import (
 from infra.money.costs import BAR_USD_MICROS, MinuteCost
 from infra.money.declines import ANY, SENTENCES, sentence
 from infra.money.events import digest
+from infra.money.reconcile import Quiet
 from infra.money.records import OVER
+from scheduler.bookkeeper import RECONCILE_SECONDS
 from transports.http.payments import problem_of_money
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -182,3 +184,10 @@ def test_what_is_kept_of_an_event_names_nobody() -> None:
     assert "Mia" not in repr(kept)
     assert "4242" not in repr(kept)
     assert digest({})["object"]["id"] is None
+
+
+def test_whatever_is_left_unfinished_is_looked_at_within_five_minutes() -> None:
+    """CMB-60: after the longest quiet there are still two runs of the reconciliation in the five minutes."""
+    quiet = Quiet()
+    longest = max(quiet.intent, quiet.step, quiet.call, quiet.end)
+    assert longest + 2 * dt.timedelta(seconds=RECONCILE_SECONDS) < dt.timedelta(minutes=5)

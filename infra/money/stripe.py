@@ -72,6 +72,7 @@ class StripeProcessor:
         self, secret_key: str, publishable_key: str = "", *, api_url: str = "", timeout_s: float = 10.0
     ) -> None:
         self.publishable_key = publishable_key
+        self._configured = bool(secret_key)
         self._http = stripe.AIOHTTPClient(timeout=aiohttp.ClientTimeout(total=timeout_s))
         more: dict[str, Any] = {"base_addresses": {"api": api_url.rstrip("/")}} if api_url else {}
         self._client = stripe.StripeClient(secret_key, http_client=self._http, max_network_retries=0, **more)
@@ -167,6 +168,8 @@ class StripeProcessor:
 
     async def _ask(self, ask: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
         """Ask until it is answered, at most three times: everything asked here is asked once per key, or only reads."""
+        if not self._configured:  # nobody is asked in the name of nobody
+            raise ProcessorDown("no card processor is configured: set STRIPE_SECRET_KEY")
         tries = 0
         while True:
             tries += 1

@@ -377,3 +377,16 @@ async def test_wrong_keys_are_our_fault_and_hold_nothing(they: Payers, connectio
         await money.close()
     assert (await they.one_hold()).state is HoldState.DECLINED
     assert (await they.one_hold()).why == "refused:http_401"
+
+
+async def test_without_a_key_nobody_is_asked(they: Payers, connections: asyncpg.Pool) -> None:
+    """CMB-66: a node without a card processor refuses to hold money, and bothers no one."""
+    none = StripeProcessor("", api_url=they.double.url)
+    money = Money(connections, none)
+    try:
+        with pytest.raises(PaymentsDown):
+            await money.set_up_method(new_id("user"))
+        assert (await money.reconcile()).waiting == 1
+        assert they.double.requests == []
+    finally:
+        await money.close()

@@ -47,6 +47,7 @@ SQL = re.compile(
 )
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the product by its dotted name."""
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")] + [ROOT / "main.py"]

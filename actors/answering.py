@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from actors.placing import FROM_NUMBER, money_kind
+from bots.crisis import fold
+from bots.wishes import stops
 from infra.database.call_records import Call
 from infra.database.call_states import Reason
 from infra.database.numbers import DIGEST
@@ -31,6 +33,12 @@ NOT_KNOWN = "This number is for people who have an account with us. Please sign 
 ON_CALL = "You are on another call with us already. Please hang up there first. Goodbye."
 NO_FUNDS = "We could not set aside the money for this call. Please check your card on your page. Goodbye."
 NO_PAYMENTS = "We cannot take payments just now. Nothing was charged. Please call again in a few minutes. Goodbye."
+TEXTED_STOP = "Ringdown will not call this number any more. Text START to allow calls again."
+TEXTED_START = "Ringdown may call this number again. Text STOP to end that."
+STOP_WORDS = frozenset(
+    {"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "dur", "iptal", "중지", "그만"}
+)
+START_WORDS = frozenset({"start", "unstop", "basla", "시작"})
 GONE = "The persona of this number is not there any more. Please choose another one on your page. Goodbye."
 
 
@@ -116,6 +124,20 @@ class Answering:
             log.info("call_without_funds", call=call.id, kind=money_kind(error))
             raise Refusal(Reason.REJECTED_FUNDS, NO_FUNDS) from error
         return await self.store.note_hold(call.id, hold.id)
+
+    async def texted(self, number: str, words: str) -> str:
+        """Somebody sent a message to a number of ours; what they are answered, empty for nothing.
+
+        The carrier may tell us twice: the last word about a number counts.
+        """
+        said, digest = fold(words), self.vault.digest(DIGEST, number)
+        if said in STOP_WORDS or stops(said):
+            await self.opt_outs.stop(digest, "sms")
+            return TEXTED_STOP
+        if said in START_WORDS:
+            await self.opt_outs.start(digest, "sms")
+            return TEXTED_START
+        return ""
 
     async def _adopt(self, call: Call, taken: Taken, caller: str) -> Call:
         # A user's own persona is snapshotted under its owner, who is the line's where that pays for its callers.

@@ -12,7 +12,7 @@ from actors.hosts import Reserve
 from infra.database.call_records import Call
 from infra.database.owned_calls import Line
 from infra.money.processor import ProcessorDown
-from tests.doubles.front import NUMBER
+from tests.doubles.front import NUMBER, TOKEN
 from tests.doubles.payer import PaidCalls, paid_calls
 
 OURS = "+15550100077"
@@ -140,6 +140,27 @@ async def test_somebody_who_is_on_a_call_is_told_so(world: PaidCalls) -> None:
     assert "another call" in twiml
     assert call.ended_reason == "rejected_on_call"
     assert len(world.processor.payments) == 1
+
+
+async def test_stop_by_text_message_blocks_the_number_and_start_undoes_it(world: PaidCalls) -> None:
+    """CMB-05: at once, however it is written; any other message changes nothing, a forged one neither."""
+    one = await world.payer()
+    digest = world.vault.digest("number", one.number)
+
+    async def texts(words: str, token: str = TOKEN) -> tuple[int, str]:
+        return await world.face.hook("/twilio/message", token=token, From=one.number, To=NUMBER, Body=words)
+
+    assert (await texts("STOP", "forged"))[0] == 403
+    assert not await world.services.opt_outs.stopped(digest)
+    status, twiml = await texts("  Stop. ")
+    assert (status, "will not call" in twiml) == (200, True)
+    assert await world.services.opt_outs.stopped(digest)
+    status, told = await world.ask(one, "POST", "/v1/calls", json={"persona": one.persona})
+    assert (status, told["type"].rpartition("/")[2]) == (403, "opted-out")
+    assert "<Message" not in (await texts("see you at nine"))[1]
+    assert await world.services.opt_outs.stopped(digest)
+    await texts("START")
+    assert not await world.services.opt_outs.stopped(digest)
 
 
 async def test_a_forged_webhook_is_refused(world: PaidCalls) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from twilio.twiml.messaging_response import MessagingResponse
 from twilio.twiml.voice_response import Connect, Stream, VoiceResponse
 
 VOICE = "Polly.Joanna-Neural"
@@ -43,6 +44,14 @@ def say_and_hang_up(text: str, language: str = "en-US") -> str:
     response = VoiceResponse()
     response.say(text, voice=VOICE, language=language)
     response.hangup()
+    return str(response)
+
+
+def text_back(text: str) -> str:
+    """Answer a text message; an empty `text` answers nothing."""
+    response = MessagingResponse()
+    if text:
+        response.message(text)
     return str(response)
 
 

@@ -1,4 +1,4 @@
-"""Twilio's webhooks: the call is answered, its stream ended, its state changed, a machine picked up.
+"""Twilio's webhooks: the call is answered, its stream ended, its state changed, a machine picked up, a text came in.
 
 Each one is verified against its signature, stored or guarded so that a repetition changes nothing, and answered at
 once with the TwiML that follows from the call's state in the database.
@@ -27,7 +27,7 @@ from transports.http.problems import Problem
 from transports.switchboard import Switchboard
 from transports.twilio.errors import TicketInvalid
 from transports.twilio.signature import Signatures
-from transports.twilio.twiml import hang_up, reject, say_and_hang_up
+from transports.twilio.twiml import hang_up, reject, say_and_hang_up, text_back
 
 log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -59,6 +59,7 @@ class TwilioWebhooks:
             web.post("/twilio/status", self.status),
             web.post("/twilio/status/{call}", self.status),
             web.post("/twilio/machine/{call}", self.machine),
+            web.post("/twilio/message", self.message),
             web.get("/twilio/media/{ticket}", self.media),
         ]
 
@@ -162,6 +163,14 @@ class TwilioWebhooks:
             except ActorError:
                 await self._board.hang_up(call.id, "voicemail")
         return web.Response(status=204)
+
+    async def message(self, request: web.Request) -> web.Response:
+        """A text message to a number of ours: STOP and START change the do-not-call list, anything else nothing."""
+        form = await self._signatures.verify(request)
+        answer = ""
+        if self._answering is not None:
+            answer = await self._answering.texted(form.get("From", ""), form.get("Body", ""))
+        return twiml(text_back(answer))
 
     async def media(self, request: web.Request) -> web.StreamResponse:
         """The call's audio arrives: hand its socket to the host that runs the call."""

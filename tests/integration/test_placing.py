@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,28 @@ async def test_a_stranger_gets_neither_a_persona_nor_a_number_of_somebody_elses(
     number = await refusal(world, world.placing.now(one.user, one.persona, other.number_id, 5))
     assert (persona.kind, number.kind) == ("unknown-persona", "number-not-yours")
     assert not world.processor.payments
+
+
+async def test_the_carrier_is_asked_within_two_seconds_of_a_good_hold(
+    world: PaidCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CMB-16: 95 of 100, also while twenty people ask at once."""
+    held: dict[str, float] = {}
+    waited: list[float] = []
+    hold, place = world.processor.hold, world.carrier.place
+
+    async def holding(order: Any, key: str) -> Any:
+        made = await hold(order, key)
+        held[order.call_id] = time.monotonic()
+        return made
+
+    async def placing(placement: Any) -> Any:
+        waited.append(time.monotonic() - held[placement.key])
+        return await place(placement)
+
+    monkeypatch.setattr(world.processor, "hold", holding)
+    monkeypatch.setattr(world.carrier, "place", placing)
+    people = [await world.payer() for _ in range(20)]
+    await asyncio.gather(*(world.call(one) for one in people))
+    assert len(waited) == len(people)
+    assert sorted(waited)[int(len(waited) * 0.95)] < 2.0

@@ -102,7 +102,7 @@ async def running(settings: Settings, tell: Callable[[str], None] = lambda _: No
         processes = await stack.enter_async_context(placement(system, settings))
         entrance = run / "ops.sock"
         await open_entrance(system, entrance)
-        opened = await stack.enter_async_context(pool(database, min_size=1, max_size=4))
+        opened = await stack.enter_async_context(pool(database, min_size=1, max_size=12))
         nodes = NodeStore(opened)
         await nodes.register(settings.node.name, settings.public_url, os.getpid())
         stack.push_async_callback(forget, nodes, settings)

@@ -36,11 +36,14 @@ class CarrierDown(CarrierError):
 
 
 class CarrierBusy(CarrierDown):
-    """The carrier asks us to slow down. Nothing was done; try again after `retry_after` seconds."""
+    """The carrier asks us to slow down. Nothing was done; try again after `retry_after` seconds.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `code` is its own error number, where it gives one.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None, code: int | None = None) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.code = retry_after, code
 
 
 class CarrierRefused(CarrierError):

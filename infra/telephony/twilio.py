@@ -9,6 +9,7 @@ loses the headers that an error came with, `Retry-After` among them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+import msgspec
 import structlog
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http import AsyncHttpClient
@@ -102,7 +104,8 @@ class RestClient(AsyncHttpClient):  # type: ignore[misc]
         except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
             raise OutcomeUnknown(f"no answer from the carrier: {error!r}") from error
         if reply.status == TOO_MANY_REQUESTS:
-            raise CarrierBusy("the carrier asks to slow down", _seconds(reply.headers.get("Retry-After")))
+            wait = _seconds(reply.headers.get("Retry-After"))
+            raise CarrierBusy("the carrier asks to slow down", wait, _code(text))
         await self._turn()
         return Response(reply.status, text, reply.headers)
 
@@ -278,6 +281,17 @@ def _pairs(fields: dict[str, object] | None) -> list[tuple[str, str]] | None:
         values = value if isinstance(value, list | tuple) else [value]
         pairs += [(name, str(one)) for one in values if one is not None]
     return pairs
+
+
+class _Error(msgspec.Struct):
+    code: int | None = None
+
+
+def _code(text: str) -> int | None:
+    """The number of an error, in the body that tells of it."""
+    with contextlib.suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(text, type=_Error).code
+    return None
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -59,6 +59,10 @@ class TwilioVerifier:
             made = await self._service.verifications.create_async(to=number, channel=channel, locale=language)
         except TwilioRestException as error:
             raise _failure(error) from error
+        except CarrierBusy as error:
+            if error.code in SPENT:
+                raise CodesSpent(f"{CodesSpent.__doc__}") from error
+            raise
         except (OutcomeUnknown, ValueError) as error:  # to send twice does no harm: the code is the same
             raise CarrierDown(f"the code may not have been sent: {error}") from error
         return str(made.sid)
@@ -70,6 +74,10 @@ class TwilioVerifier:
             if error.code in NOT_PENDING:
                 return False
             raise _failure(error) from error
+        except CarrierBusy as error:
+            if error.code in SPENT:
+                raise CodesSpent(f"{CodesSpent.__doc__}") from error
+            raise
         except (OutcomeUnknown, ValueError) as error:
             raise CarrierDown(f"the code could not be checked: {error}") from error
         return str(told.status) == "approved"
@@ -91,10 +99,6 @@ def verifier_of(settings: Settings) -> TwilioVerifier:
 
 
 def _failure(error: TwilioRestException) -> CarrierDown | CarrierRefused:
-    if error.code in SPENT:
-        return CodesSpent(f"{CodesSpent.__doc__}")
-    if error.status == 429:
-        return CarrierBusy(str(error.msg))
     if error.status >= SERVER_ERROR:
         return CarrierDown(f"the carrier failed ({error.status}): {error.msg}")
     return CarrierRefused(str(error.msg), status=error.status, code=error.code)

@@ -157,7 +157,7 @@ class SchedulerActor(Actor):
         before = self._lease
         self._lease = await self._leases.take(LEASE, self._holder, LEASE_LENGTH)
         self._lease_until = asked_at + LEASE_LENGTH.total_seconds() - MARGIN_S
-        if self._lease is not None and self._lease != before:
+        if self._lease is not None and self._lease != before and self._clock.get_job("upkeep") is not None:
             log.info("lease_taken", lease=LEASE, epoch=self._lease.epoch)
             self._clock.modify_job("upkeep", next_run_time=dt.datetime.now(dt.UTC))
 

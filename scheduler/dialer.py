@@ -24,9 +24,10 @@ from infra.telephony.carrier import CarrierBusy, CarrierDown, CarrierError, Carr
 
 log = structlog.get_logger()
 SHARE = 0.5  # of the lease, for the dial itself
-AT_ONCE = 400
+AT_ONCE = 150  # what a node that dies leaves to others is no more than this
 SETTLE = dt.timedelta(seconds=5)  # after this long the carrier's list shows a call whose answer was lost
 SOON = dt.timedelta(seconds=1)
+ELSEWHERE = dt.timedelta(milliseconds=50)
 STOP_SECONDS = 5.0
 KEPT = 1000  # measurements
 REFUSED_NOTE = "The phone network refused to call this number."
@@ -80,10 +81,13 @@ class Dialer:
         self._waiting: dict[asyncio.Task[None], Due] = {}
         self._counts = {"dialed": 0, "reconciled": 0, "unknown": 0, "put_back": 0, "dropped": 0, "given_up": 0}
         self._late_ms: deque[float] = deque(maxlen=KEPT)
+        self._full_until = 0.0
 
     @property
     def room(self) -> int:
-        """How many more may be taken now."""
+        """How many more may be taken now; none while this node has no slot for a call, so that others take them."""
+        if asyncio.get_running_loop().time() < self._full_until:
+            return 0
         return max(0, AT_ONCE - len(self._tasks))
 
     def told(self) -> dict[str, Any]:
@@ -158,6 +162,9 @@ class Dialer:
             if not refusal.again:
                 self._counts["dropped"] += 1
                 await self._store.drop(due, refusal.kind, str(refusal))
+            elif refusal.kind == "no-capacity":  # or it is draining: another node may have room at once
+                self._full_until = asyncio.get_running_loop().time() + max(1, refusal.retry_after)
+                await self._not_now(due, ELSEWHERE)
             else:
                 await self._not_now(due, dt.timedelta(seconds=max(1, refusal.retry_after)))
         except CarrierRefused as error:

@@ -20,7 +20,7 @@ from scheduler.calendar import next_call
 from scheduler.dialer import Dialer
 
 log = structlog.get_logger()
-AHEAD = dt.timedelta(milliseconds=500)  # calls are claimed this long before they are due
+AHEAD = dt.timedelta(milliseconds=300)  # calls are claimed this long before they are due
 BATCH = 100
 IDLE_S = 1.0  # a prepared call may turn up at any time, but no later than this before it is claimed
 SHORTEST_S = 0.02

@@ -206,6 +206,25 @@ async def test_a_carrier_that_is_away_is_tried_again_within_the_window(world: Wo
     assert row["attempt"] == 1
 
 
+async def test_a_node_without_room_leaves_its_calls_to_another(world: World) -> None:
+    """CMB-34: a node that is full or draining puts the call back and claims no more for a while."""
+    due, full, other = await world.claimed(), world.dialer(), world.dialer("n2")
+    world.phones.script = [NotPlaced("no-capacity", "full", again=True, after=5)]
+    full.take([due], asyncio.get_running_loop().time())
+    await world.finish(full)
+    assert full.room == 0
+    assert (await world.row(due.id))["state"] == "held"
+
+    async def another() -> bool:
+        dues = await world.store("n2").claim_due(other.room, dt.timedelta())
+        other.take(dues, asyncio.get_running_loop().time())
+        return bool(dues)
+
+    await world.wait(another)
+    await world.finish(other)
+    assert (await world.row(due.id))["state"] == "dialed"
+
+
 @pytest.mark.parametrize(
     ("failure", "kind"),
     [
@@ -341,8 +360,8 @@ async def test_a_broken_sweep_stops_no_other(world: World) -> None:
 async def test_what_one_node_does_alone_moves_when_it_is_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """COM-76: one holder; a dead one's lease is taken within ten seconds, and its work done at once."""
     assert clock_module.LEASE_LENGTH.total_seconds() + clock_module.RENEW_S <= 10
-    monkeypatch.setattr(clock_module, "LEASE_LENGTH", dt.timedelta(seconds=1.5))
-    monkeypatch.setattr(clock_module, "RENEW_S", 0.3)
+    monkeypatch.setattr(clock_module, "LEASE_LENGTH", dt.timedelta(seconds=4))
+    monkeypatch.setattr(clock_module, "RENEW_S", 0.5)
     done: list[Lease] = []
 
     async def upkeep(lease: Lease) -> None:

@@ -149,17 +149,25 @@ class Refunds:
         strange: list[Repayment] = []
         for one in told:
             refund = by_ref.get(one.ref) or by_id.get(one.refund_id or "")
-            if refund is not None:
+            if refund is not None and (refund.state != "failed" or one.state == "failed"):
                 await self.apply(refund, one)
             elif one.state != "failed":
-                strange.append(one)
-        for one in strange:  # made without us; what came back before makes room for it
-            row = await self._pool.fetchrow(SQL.get, hold.id)
-            assert row is not None
-            reason = one.reason or "made at the processor"
-            told_by = {"actor": PROCESSOR, "rule": PROCESSOR, "key": one.ref, "provider_ref": one.ref}
-            made = await self.ask(Hold.read(row), one.usd_micros, reason=reason, **told_by)
-            await self.apply(made, one)
+                strange.append(one)  # made without us, or after we had given it up
+        refused: list[RefundRefused] = []
+        for one in strange:  # what came back before has made room for it
+            try:
+                await self._adopt(hold.id, one)
+            except RefundRefused as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+
+    async def _adopt(self, hold_id: str, told: Repayment) -> None:
+        row = await self._pool.fetchrow(SQL.get, hold_id)
+        assert row is not None
+        reason = told.reason or "made at the processor"
+        names = {"actor": PROCESSOR, "rule": PROCESSOR, "key": told.ref, "provider_ref": told.ref}
+        await self.apply(await self.ask(Hold.read(row), told.usd_micros, reason=reason, **names), told)
 
     async def _find(self, refund: Refund, payment_ref: str) -> Repayment | None:
         try:

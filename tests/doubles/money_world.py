@@ -29,6 +29,9 @@ UNFINISHED = """
 select (select count(*) from holds where owner = any($1) and state not in ('declined', 'captured', 'released'))
     + (select count(*) from refunds where owner = any($1) and state = 'pending')
 """
+REFUNDS = """
+select refunds.* from refunds join holds on holds.id = hold_id where holds.provider_ref = $1 order by refunds.created_at
+"""
 Act = Callable[[], Awaitable[object]]
 
 
@@ -222,7 +225,9 @@ class World:
             if payment.standing == "held" or state is not expected:
                 wrong.append(f"{payment.ref} is {payment.standing} there, {state} here")
             if (taken, back) != (payment.captured, payment.refunded):
-                wrong.append(f"{payment.ref}: {payment.captured} - {payment.refunded} there, {taken} - {back} here")
+                rows = await self.pool.fetch(REFUNDS, payment.ref)
+                here = [(row["id"], row["key"], row["state"], row["usd_micros"], row["provider_ref"]) for row in rows]
+                wrong.append(f"{payment.ref}: {taken} - {back} here: {here}; there: {payment}")
         if await self.imbalance():
             wrong.append("the books do not balance")
         return wrong

@@ -208,7 +208,7 @@ class ProcessorModel:
     def give_back(self, ref: str, usd_micros: int, refund_id: str | None = None) -> Repayment:
         """A refund; without an id it was made by a person at the processor."""
         payment = self._known(ref)
-        if payment.refunded + usd_micros > payment.captured:
+        if not 0 < usd_micros <= payment.captured - payment.refunded:
             raise ProcessorRefused("more than is left", "charge_already_refunded")
         made = Repayment(f"re_{self.name}_{next(self._numbers)}", usd_micros, "succeeded", refund_id)
         payment.refunds.append(made)

@@ -5,16 +5,19 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed-$(shell cat requirements/base.txt | cksum | cut -d' ' -f1)
 DEV_STAMP := $(VENV)/.dev-$(shell cat requirements/dev.txt | cksum | cut -d' ' -f1)
 
-.PHONY: demo test heavy bench check lock clean
+.PHONY: demo test heavy marathon bench check lock clean
 
 demo: $(STAMP)  ## take a simulated call and show it
 	$(RUN) main.py demo $(ARGS)
 
 test: $(DEV_STAMP) check  ## lint, types, and every test that is not heavy
-	$(RUN) -m pytest -m "not heavy" $(ARGS)
+	$(RUN) -m pytest -m "not heavy and not marathon" $(ARGS)
 
 heavy: $(DEV_STAMP)  ## chaos, fuzz and contract suites
 	$(RUN) -m pytest -m heavy $(ARGS)
+
+marathon: $(DEV_STAMP)  ## what takes half an hour and more, for before a release
+	$(RUN) -m pytest -m marathon $(ARGS)
 
 check: $(DEV_STAMP)  ## format, lint, strict types
 	$(VENV)/bin/ruff format --check .

@@ -112,7 +112,7 @@ async def test_a_dial_whose_answer_is_lost_is_found_in_the_carriers_list_and_not
         await place(placement)  # type: ignore[arg-type]
         raise OutcomeUnknown("the answer was lost")
 
-    carrier.place = lose  # type: ignore[method-assign,assignment]
+    carrier.place = lose  # type: ignore[method-assign]
     scheduled = await world.book(in_s=1.0)
     dialed = await world.until(scheduled, "dialed")
     call = await world.paid.store.get(dialed.call_id or "")

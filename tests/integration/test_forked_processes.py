@@ -68,12 +68,13 @@ class Node:
 
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
+    others = children()  # a browser that other tests share, for instance
     async with System("node") as system:
         placement = await ForkedPlacement(
             system, preload=(DOUBLES, "colorsys"), prepare=f"{DOUBLES}:prepare", told={"word": "hello"}
         ).open()
         yield Node(system, placement)
-    assert children() == set()
+    assert children() <= others
 
 
 def children() -> set[int]:
@@ -153,9 +154,11 @@ async def test_a_template_that_cannot_prepare_says_why() -> None:
 
 
 async def test_a_process_that_is_never_ready_is_given_up_and_killed(node: Node) -> None:
+    before = children()
     with pytest.raises(ActorFailed, match="not up within"):
         await node.start(entry="stubborn_before_ready", start_s=0.5)
-    assert children() == {node.template_pid()}
+    assert node.template_pid() in before
+    assert children() <= before
 
 
 async def test_a_message_type_that_the_child_does_not_know_is_an_error_of_the_sender(node: Node) -> None:

@@ -146,6 +146,7 @@ async def test_service_returns_and_keeps_what_it_acknowledged(
     async with hold(server, lambda status: states.append(status.state), grace_s=GRACE_SECONDS) as holding:
         async with recording(holding) as (recorder, stored):
             for _ in range(3):
+                await holding.wait_ready()  # it serves a moment before its holder knows its keeper
                 before = holding.status()
                 if victim != "server":
                     kill(before.keeper_pid)

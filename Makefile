@@ -1,4 +1,4 @@
-# The four verbs. Everything is installed into .venv from hash-locked requirements.
+# What one does with a checkout. Everything is installed into .venv from hash-locked requirements.
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
